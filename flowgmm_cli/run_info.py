@@ -105,6 +105,7 @@ class RunInfo(JsonObject):
     test: dict[str, float | None] | None = None
     cross_fitted: dict[str, float | None] | None = None
     warnings: list[dict[str, Any]] | None = None
+    card: str | None = None  # SHA-256 digest of the model card as it was written
 
 
 def read_info(file: Path) -> dict[str, Any]:

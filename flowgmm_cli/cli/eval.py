@@ -14,6 +14,7 @@ from flowgmm_cli.cli.session import (
     open_session,
     print_warnings,
     select_run,
+    write_model_card,
 )
 from flowgmm_cli.cli.validation import enforce_gates, parse_gates, split_arguments
 from flowgmm_cli.errors import UsageError
@@ -126,7 +127,10 @@ def _evaluate_split(run: Run, split: str, *, baselines: bool) -> Evaluation:
     with output.progress() as progress:
         context = data_context(progress)
         work: dict[str, Any] = {"context": context, "progress": progress, "warn": output.warn}
-        return evaluate_run(run, split=split, with_baselines=baselines, **work)
+        result = evaluate_run(run, split=split, with_baselines=baselines, **work)
+        if baselines and split == "test":
+            write_model_card(run, context)
+        return result
 
 
 def _evaluate_file(session: Session, data: str, data_format: str | None) -> tuple[Evaluation, dict[str, Any]]:

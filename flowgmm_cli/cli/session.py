@@ -47,6 +47,18 @@ def select_run(argument: str | None, flag: str | None) -> Run:
     return run
 
 
+def write_model_card(run: Run, context: DataContext) -> None:
+    """Write the model card; an error here is only a warning, since the results are saved."""
+    from flowgmm_cli.report.card import FILE, write_card
+    from flowgmm_cli.report.context import ReportContext
+
+    try:
+        if write_card(ReportContext(run, context)) is None:
+            output.note(f"{run.path / FILE} was edited and stays as it is")
+    except Exception as error:
+        output.warn(f"the model card cannot be written ({type(error).__name__}: {error})")
+
+
 @dataclass(frozen=True)
 class Session:
     """A loaded run."""

@@ -12,7 +12,7 @@ import typer
 
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.launch import assist_training, launch_training
-from flowgmm_cli.cli.session import data_context, print_warnings
+from flowgmm_cli.cli.session import data_context, print_warnings, write_model_card
 from flowgmm_cli.errors import (
     FlowgmmError,
     InterruptedRunError,
@@ -160,7 +160,7 @@ def _train(recipe: Recipe, run: Run | None, run_dir: Path | None, *, as_json: bo
         result = _run_training(recipe, run, new=new, group=group, **work)
         if group.world_size == 1 and _is_comparison_cheap(run, result):
             result = _compare_with_baselines(run, result, context, progress)
-        _write_card(run, context)
+        write_model_card(run, context)
     _print_result(run, result, as_json=as_json)
 
 
@@ -213,17 +213,6 @@ def _run_training(recipe: Recipe, run: Run, *, new: bool, group: Distributed, **
         if new and not run.checkpoints.exists():  # its data could not be read
             shutil.rmtree(run.path)
         raise
-
-
-def _write_card(run: Run, context: Any) -> None:
-    """Write the model card; the run is finished, so an error here is only a warning."""
-    from flowgmm_cli.report.card import write_card
-    from flowgmm_cli.report.context import ReportContext
-
-    try:
-        write_card(ReportContext(run, context))
-    except Exception as error:
-        output.warn(f"the model card cannot be written ({type(error).__name__}: {error})")
 
 
 def _describe_checkpoint(run: Run) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowgmm_cli.files import write_text
+from flowgmm_cli.files import file_digest, write_text
 from flowgmm_cli.formatting import format_duration, format_number, format_optional
 from flowgmm_cli.report import text
 from flowgmm_cli.report.baselines import comparison_tables
@@ -39,10 +39,16 @@ _CODE = re.compile(r"(`[\w .,:=/+-]+`)")
 _SPECIAL = re.compile(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))")  # within a word, `_` is a letter
 
 
-def write_card(context: ReportContext) -> Path:
-    """Write the card of a finished run into its directory. Raises `UnavailableError` if it has no model."""
+def write_card(context: ReportContext) -> Path | None:
+    """Write the card of a finished run into its directory; return None if the card was edited.
+
+    Raises `UnavailableError` if the run has no model.
+    """
     path = context.run.path / FILE
+    if path.exists() and file_digest(path) != context.run.info().get("card"):
+        return None
     write_text(path, model_card(context))
+    context.run.update(card=file_digest(path))
     return path
 
 

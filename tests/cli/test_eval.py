@@ -54,6 +54,15 @@ def test_baselines_stand_beside_the_model(flowgmm: Any, run: Path) -> None:
     assert accuracy == sorted(accuracy, reverse=True)
 
 
+def test_the_model_card_shows_baselines_unless_it_was_edited(flowgmm: Any, run: Path) -> None:
+    card = run / "MODEL_CARD.md"
+    flowgmm("eval", "--baselines")
+    assert "| label spreading |" in card.read_text(encoding="utf-8")
+    card.write_text("mine", encoding="utf-8")
+    assert f"{card} was edited and stays as it is" in flowgmm("eval", "--baselines").err
+    assert card.read_text(encoding="utf-8") == "mine"
+
+
 def test_baselines_are_kept_by_later_evaluations_of_the_same_rows_and_model(flowgmm: Any, run: Path) -> None:
     baselines = flowgmm("eval", "--baselines", "--json").json["baselines"]
     for words in (["--fail-under", "accuracy=0"], ["--plots"], []):
