@@ -76,7 +76,7 @@ def sweep(
     one is trained; those that are already in the folder are not trained again.
 
     Examples: flowgmm sweep digits flow.couplings=2,4,6 train.lr=1e-3,3e-3 --seeds 0..2 ·
-    flowgmm sweep csv data.path=my.csv data.label=y prior.means=labelled,logistic_regression
+    flowgmm sweep csv data.path=my.csv data.label=y search=null prior.means=labelled,logistic_regression
     """
     from flowgmm_cli.experiments.points import parse_integers, read_grid, sweep_points
 

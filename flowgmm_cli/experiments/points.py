@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -184,7 +184,7 @@ def sweep_points(
     """Create the points of a grid: every combination with every seed.
 
     Raises:
-        UsageError: an override sets a seed.
+        UsageError: an override sets a seed, or the search of a recipe changes a key of the grid.
         RecipeError: at least one combination is invalid; the message names all of them.
         PluginError: all recipes are valid, but a component cannot be used.
     """
@@ -200,7 +200,20 @@ def sweep_points(
             problems.setdefault(text, (error, []))[1].append(" ".join(words))
     if problems:
         raise _combine_errors(list(problems.values()), len(grid))
+    _reject_searched_keys(points, grid.axes)
     return points
+
+
+def _reject_searched_keys(points: Sequence[Point], axes: Iterable[str]) -> None:
+    """Raise `UsageError` for a key that candidates of a search would set to their own values."""
+    searches = [point.recipe.search for point in points if point.recipe.search is not None]
+    searched = {key for search in searches for changes in search.candidates.values() for key in changes}
+    for axis, key in itertools.product(axes, sorted(searched)):
+        if f"{key}.".startswith(f"{axis}.") or f"{axis}.".startswith(f"{key}."):
+            raise UsageError(
+                f"the sweep varies `{axis}`, but the search of the recipe sets `{key}`",
+                hint="leave the search out: search=null",
+            )
 
 
 def _create_points(

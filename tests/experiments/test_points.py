@@ -189,6 +189,14 @@ def test_a_sweep_has_every_combination_with_every_seed(moons_file: Path) -> None
     assert {point.recipe.train.epochs for point in points} == {1}
 
 
+@pytest.mark.parametrize("word", ["flow.couplings=2,4", "flow={use: realnvp},{use: realnvp, hidden: 8}"])
+def test_keys_that_the_search_sets_are_no_axes(word: str) -> None:
+    words = ["data.path=t.csv", "data.label=y", word]
+    with pytest.raises(UsageError, match="the search of the recipe sets"):
+        sweep_points("csv", read_grid(words), [0])
+    assert len(sweep_points("csv", read_grid([*words, "search=null"]), [0])) == 2
+
+
 def test_the_error_names_all_invalid_combinations(moons_file: Path) -> None:
     grid = read_grid(["flow.couplings=2,none", "train.lr=1e-3,-1"])
     with pytest.raises(RecipeError) as caught:
