@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter
 
+from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.evaluation.calibration import ReliabilityBin, calibration_error, reliability_table
+from flowgmm_cli.evaluation.class_counts import BLOCK, ClassCounts, bootstrap_averages
 from flowgmm_cli.evaluation.intervals import (
     Difference,
     Interval,
     compare_accuracies,
-    percentile_interval,
     wilson_interval,
 )
 from flowgmm_cli.evaluation.verdict import Verdict
@@ -30,8 +31,8 @@ METRICS = (
     "accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "bits_per_dim", "density_nll", "ece",
     "adaptive_ece",
 )  # fmt: skip
-_RESAMPLES = 1000  # bootstrap draws behind the intervals of balanced accuracy and macro-F1
-_MAX_DRAWS = 2**27  # counts of all resamples; 1 GiB
+MAX_MATRIX_CLASSES = 1000
+"""Number of classes up to which JSON has the confusion matrix and the report a figure of it."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,17 @@ class ClassificationMetrics:
     ece: float  # expected calibration error, 15 bins of equal width
     adaptive_ece: float  # the same with bins of equally many rows
     per_class: tuple[ClassMetrics, ...]  # a row for each class
-    confusion: tuple[tuple[int, ...], ...]  # `confusion[i][j]` rows of class i predicted as class j
+    confusion_cells: tuple[tuple[int, int, int], ...]  # true class, predicted class and number of the rows
     reliability: tuple[ReliabilityBin, ...]  # the bins behind `ece`
     intervals: dict[str, Interval]  # confidence intervals by metric name
+
+    @property
+    def confusion(self) -> tuple[tuple[int, ...], ...]:
+        """The confusion matrix: `confusion[i][j]` rows of class i are predicted as class j."""
+        matrix = np.zeros((len(self.per_class), len(self.per_class)), dtype=np.int64)
+        for true, predicted, count in self.confusion_cells:
+            matrix[true, predicted] = count
+        return tuple(map(tuple, matrix.tolist()))
 
     @property
     def averaged_over(self) -> dict[str, int]:
@@ -94,7 +103,7 @@ def classification_metrics(
     Logarithms keep the likelihood of a confident mistake, whose probability may round to 0; use
     `log_probabilities` to convert probabilities. `class_names` are the names for `per_class`, default the
     indices. The intervals of balanced accuracy and macro-F1 come from a bootstrap of the rows; without
-    intervals, or with hundreds of classes, only the accuracy has its own.
+    intervals, or with very many different pairs of true and predicted class, only the accuracy has its own.
 
     Raises:
         ValueError: no rows, or shapes or values that do not fit.
@@ -107,40 +116,45 @@ def classification_metrics(
         raise ValueError("scores contain NaN")
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"labels must lie in 0..{classes - 1}, got {labels.min()}..{labels.max()}")
-    p, predictions = np.exp(log_p), log_p.argmax(1)
-    correct, confidence = predictions == labels, p.max(1)
+    predictions, confidence, brier = log_p.argmax(1), np.empty(n), np.empty(n)
+    for part in iterate_batches(n, max(1, BLOCK // classes)):
+        p = np.exp(log_p[part])
+        confidence[part] = p.max(1)
+        p[np.arange(len(p)), labels[part]] -= 1
+        brier[part] = (p**2).sum(1)
+    correct = predictions == labels
     table = reliability_table(confidence, correct)
-    confusion = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(confusion, (labels, predictions), 1)
+    cells, counts = np.unique(labels.astype(np.int64) * classes + predictions, return_counts=True)
     names = [str(k) for k in range(classes)] if class_names is None else class_names
-    averages = {name: float(value) for name, value in class_averages(confusion).items()}
+    of_classes = ClassCounts.from_cells(cells, counts[None], classes)
+    averages = {name: float(values[0]) for name, values in of_classes.averages().items()}
     intervals = {"accuracy": wilson_interval(int(correct.sum()), n)}
-    if with_intervals and classes**2 * _RESAMPLES <= _MAX_DRAWS:
-        # resampling rows draws the cells from a multinomial, at a cost that does not depend on their number
-        draws = np.random.default_rng(0).multinomial(n, confusion.ravel() / n, size=_RESAMPLES)
-        resampled = class_averages(draws.reshape(-1, classes, classes))
-        intervals |= {name: percentile_interval(values) for name, values in resampled.items()}
+    if with_intervals:
+        intervals |= bootstrap_averages(cells, counts, classes)
     return ClassificationMetrics(
         n=n,
         accuracy=float(correct.mean()),
         **averages,
         nll=nll(log_p, labels),
-        brier=float(((p - np.eye(classes)[labels]) ** 2).sum(1).mean()),
+        brier=float(brier.mean()),
         ece=calibration_error(table),
         adaptive_ece=calibration_error(reliability_table(confidence, correct, binning="mass")),
-        per_class=tuple(_class_metrics(names, confusion)),
-        confusion=tuple(tuple(row) for row in confusion.tolist()),
+        per_class=tuple(_class_metrics(names, of_classes)),
+        confusion_cells=tuple(
+            (*divmod(cell, classes), count)
+            for cell, count in zip(cells.tolist(), counts.tolist(), strict=True)
+        ),
         reliability=tuple(table),
         intervals=intervals,
     )
 
 
-def _class_metrics(names: Sequence[str], confusion: IntArray) -> Iterator[ClassMetrics]:
-    support, predicted = confusion.sum(1), confusion.sum(0)
+def _class_metrics(names: Sequence[str], of_classes: ClassCounts) -> Iterator[ClassMetrics]:
+    support, predicted = of_classes.support[0], of_classes.predicted[0]
     counts = (predicted, support, support + predicted)
     shares = [
-        [value if count else None for value, count in zip(values.tolist(), count.tolist(), strict=True)]
-        for values, count in zip(precision_recall_f1(confusion), counts, strict=True)
+        [value if count else None for value, count in zip(values[0].tolist(), count.tolist(), strict=True)]
+        for values, count in zip(of_classes.precision_recall_f1(), counts, strict=True)
     ]
     for row in zip(names, *shares, support.tolist(), predicted.tolist(), strict=True):
         yield ClassMetrics(*row)
@@ -151,31 +165,6 @@ def log_probabilities(probabilities: FloatArray) -> Floats:
     p = np.asarray(probabilities, dtype=np.float64)
     p = p / p.sum(1, keepdims=True)
     return np.asarray(np.log(np.clip(p, np.finfo(np.float64).eps, 1.0)))
-
-
-def precision_recall_f1(confusion: IntArray) -> tuple[Floats, Floats, Floats]:
-    """Compute the metrics of each class, `(..., K)`, from confusion matrices `(..., K, K)`; 0 / 0 is 0."""
-    correct = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
-    support, predicted = confusion.sum(-1), confusion.sum(-2)
-    return (
-        correct / np.maximum(predicted, 1),
-        correct / np.maximum(support, 1),
-        2 * correct / np.maximum(predicted + support, 1),
-    )
-
-
-def class_averages(confusion: IntArray) -> dict[str, Floats]:
-    """Average over classes, `(...)` by metric, from confusion matrices `(..., K, K)`.
-
-    The balanced accuracy is the mean recall of the classes that occur, the macro-F1 the mean F1 of the
-    classes that occur or are predicted, as in scikit-learn, which takes one matrix at a time.
-    """
-    _, recall, f1 = precision_recall_f1(confusion)
-    support, predicted = confusion.sum(-1), confusion.sum(-2)
-    return {
-        "balanced_accuracy": np.asarray(recall.sum(-1) / np.maximum((support > 0).sum(-1), 1)),
-        "macro_f1": np.asarray(f1.sum(-1) / np.maximum((support + predicted > 0).sum(-1), 1)),
-    }
 
 
 def nll(log_probabilities: FloatArray, labels: IntArray) -> float:
@@ -257,7 +246,7 @@ class Evaluation:
 
     def to_dict(self, run: str) -> dict[str, Any]:
         """Return the JSON object of `flowgmm eval --json`."""
-        details = asdict(self.classification)
+        details, classes = asdict(self.classification), len(self.classification.per_class)
         return {
             "schema": SCHEMA,
             "run": run,
@@ -265,7 +254,11 @@ class Evaluation:
             "n": self.classification.n,
             "metrics": self.metrics(),
             "averaged_over": self.classification.averaged_over,
-            **{name: details[name] for name in ("intervals", "per_class", "confusion", "reliability")},
+            "intervals": details["intervals"],
+            "per_class": details["per_class"],
+            "confusion": self.classification.confusion if classes <= MAX_MATRIX_CLASSES else None,
+            "confusion_cells": details["confusion_cells"],
+            "reliability": details["reliability"],
             "baselines": {name: asdict(result) for name, result in self.baselines.items()},
             "cross_fitted": None if self.cross_fitted is None else asdict(self.cross_fitted),
             "verdict": None if self.verdict is None else asdict(self.verdict),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowgmm_cli.evaluation.metrics import ClassificationMetrics
+from flowgmm_cli.evaluation.metrics import MAX_MATRIX_CLASSES, ClassificationMetrics
 from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.figures import (
@@ -36,7 +36,10 @@ _LETTER = 0.085  # width of a letter of a name, in inches
 
 def confusion_section(context: ReportContext) -> Iterator[Part]:
     """The confusion matrix of the test rows."""
-    figure = confusion_figure(context.require_evaluation().classification, title="Confusion matrix")
+    metrics = context.require_evaluation().classification
+    if len(metrics.per_class) > MAX_MATRIX_CLASSES:
+        raise UnavailableError(f"{len(metrics.per_class):,} classes are too many for a figure.")
+    figure = confusion_figure(metrics, title="Confusion matrix")
     caption = (
         "Each line is a true class, each column a predicted class; right predictions are on the diagonal. "
         "The colour is the share of the true class, so a dark cell off the diagonal is a common confusion "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import FlowgmmError
-from flowgmm_cli.evaluation.metrics import Evaluation
+from flowgmm_cli.evaluation.metrics import MAX_MATRIX_CLASSES, Evaluation
 from flowgmm_cli.files import write_bytes, write_text
 from flowgmm_cli.inference.evaluate_run import load_model_and_rows, select_split
 from flowgmm_cli.report import (
@@ -145,8 +145,9 @@ def write_plots(run: Run, evaluation: Evaluation, *, context: DataContext) -> li
     held_out = trained.preprocessor.apply(select_split(rows, evaluation.split), context)
     figures: dict[str, Figure] = {
         "reliability": predictions.reliability_figure(evaluation.classification),
-        "confusion": predictions.confusion_figure(evaluation.classification),
     }
+    if len(evaluation.classification.per_class) <= MAX_MATRIX_CLASSES:
+        figures["confusion"] = predictions.confusion_figure(evaluation.classification)
     if trained.preprocessor.dim >= 2:
         members = len(trained.model.parts)
         title = "Latent space" if members == 1 else f"Latent space of the first of {members} members"

@@ -146,10 +146,7 @@ def describe_weaknesses(metrics: ClassificationMetrics) -> str:
         return ""
     recall, worst = min(recalls, key=lambda pair: pair[0])
     errors = [
-        (number, true, predicted)
-        for true, row in enumerate(metrics.confusion)
-        for predicted, number in enumerate(row)
-        if true != predicted and number
+        (number, true, predicted) for true, predicted, number in metrics.confusion_cells if true != predicted
     ]
     if not errors:
         return "It made no mistake on these rows."

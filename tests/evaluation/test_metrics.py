@@ -147,12 +147,16 @@ def test_input_that_does_not_fit_is_refused(log_p: Array, labels: Array, message
         classification_metrics(log_p, labels)
 
 
-def test_averages_over_many_classes_have_no_intervals() -> None:
+def test_many_classes_have_no_matrix_in_json_but_its_cells_and_intervals() -> None:
     labels = np.arange(2000)
-    log_p = np.log(np.full((2000, 2000), 1 / 4000) + np.eye(2000) / 2)
+    log_p = np.log(np.full((2000, 2000), 1 / 4000) + np.eye(2000)[(labels + (labels < 500)) % 2000] / 2)
     metrics = classification_metrics(log_p, labels)
-    assert (metrics.accuracy, metrics.macro_f1) == (1.0, 1.0)
-    assert list(metrics.intervals) == ["accuracy"]
+    assert metrics.accuracy == metrics.balanced_accuracy == 0.75
+    assert metrics.intervals["balanced_accuracy"].low < 0.75 < metrics.intervals["balanced_accuracy"].high
+    values = Evaluation("test", metrics, 0.0).to_dict("a run")
+    assert values["confusion"] is None
+    assert list(values["confusion_cells"][:2]) == [(0, 1, 1), (1, 2, 1)]
+    assert len(values["confusion_cells"]) == 2000
 
 
 def test_intervals_of_averages_agree_with_resampled_rows() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 from xml.etree import ElementTree
 
 import matplotlib
@@ -18,6 +19,7 @@ from scipy.stats import chi2
 from flowgmm_cli.api import Column
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics, classification_metrics, log_probabilities
 from flowgmm_cli.messages import escape_controls
+from flowgmm_cli.report.context import UnavailableError
 from flowgmm_cli.report.figures import (
     ImageRow,
     class_colours,
@@ -40,7 +42,7 @@ from flowgmm_cli.report.latent import (
     share_outside,
 )
 from flowgmm_cli.report.ood import histogram_figure
-from flowgmm_cli.report.predictions import confusion_figure, reliability_figure
+from flowgmm_cli.report.predictions import confusion_figure, confusion_section, reliability_figure
 
 RNG = np.random.default_rng(0)
 
@@ -83,6 +85,13 @@ def test_reliability_bars_are_the_accuracy_of_their_bins() -> None:
     words = "".join(texts(figure))
     for value in (metrics.ece, metrics.adaptive_ece, metrics.brier, metrics.nll):
         assert f"{value:.4f}" in words
+
+
+def test_thousands_of_classes_have_no_confusion_matrix() -> None:
+    context = Mock()
+    context.require_evaluation().classification = make_metrics(1001, n=1)
+    with pytest.raises(UnavailableError, match="1,001 classes are too many"):
+        next(confusion_section(context))
 
 
 @pytest.mark.parametrize("classes", [2, 10, 45])
