@@ -37,8 +37,9 @@ from flowgmm_cli.model import Ensemble, FlowMixture, Model
 from flowgmm_cli.model_file import limit_allocations, read_model, write_model
 from flowgmm_cli.plugins.provenance import drop_unusable_regularisers, qualify, require
 from flowgmm_cli.plugins.registry import build, provenance, registry
-from flowgmm_cli.recipe.load import parse_resolved, vary
+from flowgmm_cli.recipe.load import parse_resolved
 from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.recipe.variants import vary
 from flowgmm_cli.scores.detector import Detector
 
 _MODEL_KEYS = ("flow", "prior")  # sections of the recipe that the weights depend on
@@ -153,7 +154,7 @@ class TrainedModel:
                 "facts": dict(self.facts),
                 "members": [member.to_dict() for member in self.members],
                 "preprocessor": values,
-                "recipe": self.recipe.to_dict(),
+                "recipe": self.recipe.to_stored(),
             },
             tensors,
         )
@@ -187,7 +188,7 @@ class TrainedModel:
         plain, warnings = drop_unusable_regularisers(qualify(values["recipe"], components), what=what)
         for warning in (*require(needed, what=what), *warnings):
             context.note(f"warning: {warning}")
-        recipe = parse_resolved(plain, str(folder / "model.json"))
+        recipe = parse_resolved(plain, str(folder / "model.json"), stored=True)
         class_names = tuple(values["class_names"])
         arrays = {name: value.numpy() for name, value in select_prefix("preprocessor.", tensors).items()}
         preprocessor = Preprocessor.from_state(

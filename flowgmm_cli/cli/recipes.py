@@ -71,7 +71,7 @@ def show(
         output.note(f"without the recipe's overlays ({names}); --overlay NAME applies one")
     if as_json:
         overlays = {"known": list(loaded.overlays), "applied": list(loaded.origin.overlays)}
-        values = {"path": str(loaded.origin.path), "overlays": overlays, "recipe": loaded.to_dict()}
+        values = {"path": str(loaded.origin.path), "overlays": overlays, "recipe": loaded.to_stored()}
         output.print_json({"schema": "flowgmm/recipe/1", **values})
     else:
         output.print_exact(loaded.to_yaml())

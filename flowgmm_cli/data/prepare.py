@@ -7,6 +7,7 @@ train = preprocessor.apply(rows.train, context)
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any, cast
 
@@ -26,13 +27,22 @@ from flowgmm_cli.data.tensors import is_lazy
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.plugins.registry import build
+from flowgmm_cli.recipe.interpolate import variable_names
 
 _MAX_FIT_ROWS = 20_000  # rows on disk that transforms are fitted to
 
 
 def load_rows(data: Component, context: DataContext) -> SplitRows:
     """Load the rows of a source, split them, and mask the labels that must not be seen."""
-    rows = _load_rows(data, context)
+    try:
+        rows = _load_rows(data, context)
+    except DataError as error:
+        unset = sorted(variable_names(data.to_dict()) - os.environ.keys())
+        if not unset:
+            raise
+        message = f"{error.message}; the environment variable {unset[0]} is not set"
+        hint = f"set {unset[0]}, which the data section of the recipe needs"
+        raise DataError(message, details=error.details, hint=hint) from error
     pa.default_memory_pool().release_unused()  # of the columns of the source
     return rows
 

@@ -11,7 +11,7 @@ import contextlib
 import re
 from collections.abc import Mapping
 
-from flowgmm_cli.recipe.node import MAX_DEPTH, MAX_NODES, Node, Path, format_path
+from flowgmm_cli.recipe.node import MAX_DEPTH, MAX_NODES, Node, Path, escape, format_path, make_node
 from flowgmm_cli.recipe.tree import RecipeTree
 from flowgmm_cli.recipe.validate import Problem
 from flowgmm_cli.recipe.yaml import read_scalar
@@ -28,14 +28,18 @@ class _UnresolvedError(Exception):
 
 
 class Interpolation:
-    """Resolves all references of one recipe tree, in place."""
+    """Resolves all references of one recipe tree, in place.
 
-    def __init__(self, tree: RecipeTree, environ: Mapping[str, str]) -> None:
+    In a tree of `Recipe.to_stored`, a reference without a value stays: not every use of a run needs it.
+    """
+
+    def __init__(self, tree: RecipeTree, environ: Mapping[str, str], *, stored: bool = False) -> None:
+        self.stored = stored
         self.tree = tree
         self.environ = environ
         self.problems: list[Problem] = []  # references without a value, at their own place
         self.failed: set[Path] = set()  # the paths of all values that could not be resolved
-        self.env: set[str] = set()  # names of the variables whose values were inserted
+        self.env: dict[str, str] = {}  # the variables whose values were inserted
         self._active: dict[int, Path] = {}  # by the ids of the nodes that are being resolved
         self._done: set[int] = set()  # ids of nodes, resolved or failed; the tree keeps the nodes
         self._values = self._characters = 0  # inserted so far
@@ -61,6 +65,9 @@ class Interpolation:
             if isinstance(node.value, str) and "${" in node.value:
                 self._substitute(node, node.value)
         except _UnresolvedError as error:
+            if self.stored and isinstance(node.value, str):
+                node.template = node.value
+                return
             if str(error):
                 self.problems.append(Problem(path, str(error), node.mark, node.replaced))
             self.failed.add(path)
@@ -73,16 +80,27 @@ class Interpolation:
         whole = _REFERENCE.fullmatch(text)
         if whole and not whole["escape"]:
             referent = self._look_up(whole["body"])
-            node.value, node.raw = referent.value, referent.raw
+            node.value, node.raw, node.template = referent.value, referent.raw, referent.template
             return
         if "${" in _REFERENCE.sub("", text):
             raise _UnresolvedError("a `${` without its `}`; write `$${` for the two characters themselves")
-        node.value = _REFERENCE.sub(self._insert, text)
+        value, template, end = "", "", 0
+        for match in _REFERENCE.finditer(text):
+            before, end = text[end : match.start()], match.end()
+            inserted, name = self._insert(match)
+            value, template = value + before + inserted, template + before + name
+        node.value, node.template = value + text[end:], template + text[end:]
 
-    def _insert(self, match: re.Match[str]) -> str:
-        text = match[0][1:] if match["escape"] else self._as_text(match)
+    def _insert(self, match: re.Match[str]) -> tuple[str, str]:
+        """Return the text to insert and its template."""
+        if match["escape"]:
+            text, template = match[0][1:], match[0]
+        else:
+            referent = self._look_up(match["body"])
+            text = _as_text(referent, match[0])
+            template = escape(text) if referent.template is None else referent.template
         self._count(characters=len(text))
-        return text
+        return text, template
 
     def _count(self, *, values: int = 0, characters: int = 0) -> None:
         """Refuse references that multiply each other."""
@@ -93,20 +111,10 @@ class Interpolation:
                 f"the references up to here insert more than {MAX_NODES:,} values or {_MAX_TEXT:,} characters"
             )
 
-    def _as_text(self, match: re.Match[str]) -> str:
-        referent = self._look_up(match["body"])
-        if isinstance(referent.value, dict | list):
-            raise _UnresolvedError(f"`{match[0]}` is not a single value, so it cannot stand inside text")
-        if referent.raw is not None:
-            return referent.raw
-        if isinstance(referent.value, bool):
-            return str(referent.value).lower()
-        return "" if referent.value is None else str(referent.value)
-
     def _look_up(self, body: str) -> Node:
         env = _ENV.fullmatch(body)
         if env:
-            return self._environment(env["name"], env["default"])
+            return self._environment(body, env["name"], env["default"])
         if not _KEY.fullmatch(body):
             raise _UnresolvedError(
                 f"cannot read `${{{body}}}`; write ${{env:NAME}}, ${{env:NAME:-default}} or ${{section.key}}"
@@ -132,13 +140,30 @@ class Interpolation:
         self._done.update(id(child) for _, child in copy.walk())
         return copy
 
-    def _environment(self, name: str, default: str | None) -> Node:
+    def _environment(self, body: str, name: str, default: str | None) -> Node:
         text = self.environ.get(name, "")
         if text:
-            self.env.add(name)
+            self.env[name] = text
         elif default is None:
             state = "empty" if name in self.environ else "not set"
             raise _UnresolvedError(f"the environment variable {name} is {state}")
         else:
             text = default
-        return Node(read_scalar(text), raw=text)
+        return Node(read_scalar(text), raw=text, template=f"${{{body}}}")
+
+
+def variable_names(value: object) -> set[str]:
+    """Return the names of the environment variables that the texts in plain values refer to."""
+    texts = [node.value for _, node in make_node(value).walk() if isinstance(node.value, str)]
+    bodies = [_ENV.fullmatch(match["body"]) for text in texts for match in _REFERENCE.finditer(text)]
+    return {body["name"] for body in bodies if body}
+
+
+def _as_text(referent: Node, reference: str) -> str:
+    if isinstance(referent.value, dict | list):
+        raise _UnresolvedError(f"`{reference}` is not a single value, so it cannot stand inside text")
+    if referent.raw is not None:
+        return referent.raw
+    if isinstance(referent.value, bool):
+        return str(referent.value).lower()
+    return "" if referent.value is None else str(referent.value)

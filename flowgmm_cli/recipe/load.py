@@ -18,16 +18,15 @@ from flowgmm_cli.plugins import registry as plugins
 from flowgmm_cli.plugins.provenance import package_names, require
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe.catalogue import available_recipes, find_recipe
-from flowgmm_cli.recipe.changes import make_changes, pop_overlays, require_overlays
+from flowgmm_cli.recipe.changes import pop_overlays, require_overlays
 from flowgmm_cli.recipe.interpolate import Interpolation
 from flowgmm_cli.recipe.node import DEFAULT, Node, describe, format_path, make_node
 from flowgmm_cli.recipe.node import Path as KeyPath
 from flowgmm_cli.recipe.schema import Origin, Recipe
 from flowgmm_cli.recipe.tree import RecipeTree
 from flowgmm_cli.recipe.validate import MISSING, Problem, Validator, raise_problems
+from flowgmm_cli.recipe.variants import keep_references, vary
 from flowgmm_cli.recipe.yaml import read_text, read_yaml
-
-_VARIABLE_KEYS = ("data", "flow", "prior", "objective", "regularisers", "train", "calibration", "run")
 
 
 def load_recipe(
@@ -105,8 +104,9 @@ def find_keys(names: Sequence[str], key: str) -> list[str]:
 def load_resolved(
     path: str | Path, *, registry: Registry | None = None, components: Sequence[Mapping[str, Any]] = ()
 ) -> Recipe:
-    """Read a run's `resolved.yaml`, which is complete: nothing in it is interpolated.
+    """Read a run's `resolved.yaml`, which is complete; only environment variables are interpolated.
 
+    One that is not set leaves its reference as it is, since not every use of a run needs the value.
     `components` is the provenance of the run's components, from its `run.json`. Raises `RecipeError` if the
     file is missing or invalid, `PluginError` if a component it names is not installed any more.
     """
@@ -119,7 +119,7 @@ def load_resolved(
     for key_path, node in root.walk():
         if key_path and str(key_path[-1]).split(".")[-1] == "use" and isinstance(node.value, str):
             node.value = names.get(node.value, node.value)
-    return _Source(root, file, known, text).parse()
+    return _Source(root, file, known, text, environ=os.environ, stored=True).parse()
 
 
 def parse_resolved(
@@ -129,28 +129,16 @@ def parse_resolved(
     *,
     overlays: Sequence[str] = (),
     registry: Registry | None = None,
+    stored: bool = False,
 ) -> Recipe:
     """Validate plain values such as those of `Recipe.to_dict`, which may have overlays too.
 
-    `source` is their place in messages; the other arguments and the errors are those of `load_recipe`.
+    `source` is their place in messages. With `stored` the values are those of `Recipe.to_stored`, read as
+    `load_resolved` does. The other arguments and the errors are those of `load_recipe`.
     """
-    known = registry or plugins.registry()
-    return _Source(make_node(values), Path(source), known, words=overrides).parse(overlays)
-
-
-def vary(recipe: Recipe, changes: Mapping[str, Any], *, registry: Registry | None = None) -> Recipe:
-    """Return the recipe with other values at some keys, such as `{"flow.couplings": 4}`, and the same name.
-
-    Values act like overrides: another `use` drops the parameters of the component before it.
-    """
-    known = registry or plugins.registry()
-    root = make_node({**recipe.to_dict(), "search": None})
-    RecipeTree(root, known).apply_words(make_changes(changes))
-    validator = Validator(known)
-    model = validator.recipe(root)
-    if model is None:
-        raise_problems(validator.problems, str(recipe.origin.path or recipe.name))
-    return recipe.model_copy(update={key: getattr(model, key) for key in _VARIABLE_KEYS})
+    known, environ = registry or plugins.registry(), os.environ if stored else None
+    recipe = _Source(make_node(values), Path(source), known, words=overrides, environ=environ, stored=stored)
+    return recipe.parse(overlays)
 
 
 def parse_component(
@@ -195,6 +183,7 @@ class _Source:
     text: str = ""  # the text of the file
     words: Sequence[str] = ()  # overrides `key.path=value` or `key.path!`
     environ: Mapping[str, str] | None = None  # environment variables; None = nothing is interpolated
+    stored: bool = False  # whether the values are those of `Recipe.to_stored`
 
     def __post_init__(self) -> None:
         self.overlays, self.malformed = pop_overlays(self.root)
@@ -236,9 +225,9 @@ class _Source:
                 problems += more_problems
         notes += tree.apply_words(self.words)
         unresolved: set[KeyPath] = set()
-        env: set[str] = set()
+        env: dict[str, str] = {}
         if self.environ is not None:
-            interpolation = Interpolation(tree, self.environ)
+            interpolation = Interpolation(tree, self.environ, stored=self.stored)
             interpolation.run()
             problems += interpolation.problems
             unresolved, env = interpolation.failed, interpolation.env
@@ -249,8 +238,9 @@ class _Source:
         if model is None or problems:
             return None, problems
         origin = Origin(
-            self.path, self.text, tuple(overlays), tuple(self.words), tuple(notes), tuple(sorted(env))
-        )
+            self.path, self.text, tuple(overlays), tuple(self.words), tuple(notes), tuple(sorted(env)),
+            *keep_references(tree.root, env, self.registry),
+        )  # fmt: skip
         # in a name from a file, `_` replaces characters unfit for folder names
         name = model.name or re.sub(r"[^\w.+-]|^[.+-]", "_", self.path.stem) or "recipe"
         variants = {overlay: node.plain() for overlay, node in self.overlays.items()}

@@ -39,12 +39,15 @@ class Node:
         raw: the text of a scalar from the command line or an environment variable, where YAML's quotes are
             not at hand. Such text is read as the type that its key expects.
         replaced: the value in the file, if an override or overlay replaced it.
+        template: the text that gives the value when it is interpolated again, where that is not the value
+            itself: environment variables stand in it by name.
     """
 
     value: Scalar | list[Node] | dict[str, Node]
     mark: Mark = DEFAULT
     raw: str | None = None
     replaced: Node | None = None
+    template: str | None = None
 
     def plain(self) -> Any:
         """Return the value without the marks."""
@@ -99,6 +102,15 @@ def make_node(value: Any, mark: Mark = DEFAULT) -> Node:
     elif isinstance(value, list):
         value = [make_node(item, mark) for item in value]
     return Node(value, mark)
+
+
+def escape(text: str) -> str:
+    """Return the template of a text without references.
+
+    >>> escape("${x}")
+    '$${x}'
+    """
+    return text.replace("${", "$${")
 
 
 def parse_index(key: str | int) -> int | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -266,6 +266,8 @@ class Origin:
     overrides: tuple[str, ...] = ()  # the words of the command line
     notes: tuple[str, ...] = ()  # messages for the user about how the words were applied, one line each
     env: tuple[str, ...] = ()  # names of the environment variables whose values were inserted
+    stored: RecipeModel | None = None  # the recipe with references in the place of texts, if it has any
+    hidden: Mapping[str, str] = field(default_factory=dict, repr=False)  # the variables' values by reference
 
 
 class Recipe(RecipeModel):
@@ -286,12 +288,30 @@ class Recipe(RecipeModel):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain values, all defaults filled in, sections in a fixed order."""
-        values = to_plain(self)
-        return {key: values[key] for key in RecipeModel.model_fields if key != "overlays"}
+        return _sections(self)
+
+    def to_stored(self) -> dict[str, Any]:
+        """Return `to_dict` for a file: `${env:NAME}` stays where it stands for a text, such as a path.
+
+        Where it stands for a number, a choice or a name, the value is a setting of the run and is written.
+        """
+        stored = self.origin.stored
+        return self.to_dict() if stored is None else {**_sections(stored), "name": self.name}
 
     def to_yaml(self) -> str:
-        """Return `to_dict` as YAML; `load_resolved` reads it back to an equal recipe."""
-        return write_yaml(self.to_dict())
+        """Return `to_stored` as YAML; `load_resolved` reads it back to an equal recipe."""
+        return write_yaml(self.to_stored())
+
+    def hide(self, text: str) -> str:
+        """Return a text for a file, such as a message, with references in the place of values."""
+        for reference, value in self.origin.hidden.items():
+            text = text.replace(value, reference)
+        return text
+
+
+def _sections(recipe: RecipeModel) -> dict[str, Any]:
+    values = to_plain(recipe)
+    return {key: values[key] for key in RecipeModel.model_fields if key != "overlays"}
 
 
 def _components(value: Any) -> list[Component]:

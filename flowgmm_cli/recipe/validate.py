@@ -289,6 +289,8 @@ def _describe_mismatch(field: FieldInfo, child: Node, details: ErrorDetails) -> 
     items = [part for part in details["loc"][1:] if isinstance(part, int)]
     value = details["input"] if items else child.plain()
     actual = f"; item {items[0]} is {describe(value)}" if items else f", got {describe(value)}"
+    if child.template is not None:  # the value may be a secret
+        actual = f", which the value of `{child.template}` is not"
     message = f"expected {fields.describe_field(field)}{actual}"
     allowed = fields.choices(field)
     if isinstance(value, str) and allowed:

@@ -143,7 +143,11 @@ class ReportContext:
         from flowgmm_cli.data.prepare import load_rows
 
         with self._unavailable("The data of the run cannot be read"):
-            rows = load_rows(self.recipe.data, replace(self.data_context, offline=True))
+            recipe = self.recipe
+            try:
+                rows = load_rows(recipe.data, replace(self.data_context, offline=True))
+            except DataError as error:
+                raise DataError(recipe.hide(error.message)) from error
             if self.class_names and rows.class_names != self.class_names:
                 raise DataError("its classes are no longer those of the model")
         if rows.fingerprint != self.info.get("fingerprint"):

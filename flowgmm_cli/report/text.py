@@ -56,7 +56,7 @@ def shorten(name: str, max_letters: int = 18) -> str:
 
 def describe_source(recipe: Recipe) -> str:
     """Name the origin of the rows, such as `my.csv`."""
-    values = dict(recipe.data.config)
+    values = recipe.to_stored()["data"]
     if recipe.data.use.rpartition("/")[2] == "sklearn":
         return f"the data set `{values.get('name', '')}`"
     path = values.get("path")

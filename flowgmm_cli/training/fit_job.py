@@ -17,8 +17,8 @@ from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine, allow_tf32, limit_threads
 from flowgmm_cli.flows.multiscale import FlatFlow
 from flowgmm_cli.formatting import format_number
-from flowgmm_cli.recipe.load import vary
 from flowgmm_cli.recipe.schema import Recipe, TrainConfig
+from flowgmm_cli.recipe.variants import vary
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt, StepCallbacks
 from flowgmm_cli.training.dataset import Sampler

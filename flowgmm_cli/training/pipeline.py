@@ -99,7 +99,7 @@ def train(
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == 130
             with contextlib.suppress(OSError, RunError):  # they must not hide the error, such as a full disk
-                end("interrupted" if stopped else "failed", str(error) or type(error).__name__)
+                end("interrupted" if stopped else "failed", recipe.hide(str(error)) or type(error).__name__)
             raise
         seconds = end("done", None)
         link_latest(run)

@@ -126,6 +126,35 @@ def test_flags_for_seed_device_and_folder(flowgmm: Any, first: First) -> None:
     assert not Path("runs").exists()
 
 
+def test_no_file_of_a_run_has_the_value_of_a_variable(
+    flowgmm: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what reads the data of the training needs the variable."""
+    from flowgmm_cli.training.callbacks import Interrupt
+
+    monkeypatch.setenv("WORD", "s3cret")
+    words = ["data.path=d-${env:WORD}/t.csv", "data.label=${env:Y:-label}", *SHORT]
+    Path("d-s3cret").mkdir()
+    Path("t.csv").rename("d-s3cret/t.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(Interrupt, "is_requested", lambda self: True)
+        flowgmm("train", "csv", *words, "train.epochs=3", "--run-dir", "r", code=130)
+    monkeypatch.delenv("WORD")
+    unset = flowgmm("train", "--resume", "r", code=5)
+    assert "the environment variable WORD is not set" in unset.err
+    monkeypatch.setenv("WORD", "s3cret")
+    flowgmm("train", "--resume", "r")
+    flowgmm("eval", "r")
+    Path("d-s3cret/t.csv").rename("t.csv")
+    flowgmm("report", "r")
+    assert "no such file: d-${env:WORD}/t.csv" in Path("r/report.html").read_text("utf-8")
+    monkeypatch.delenv("WORD")
+    assert flowgmm("predict", "r", "t.csv").out.startswith("id,prediction")
+    assert "the environment variable WORD is not set" in flowgmm("eval", "r", code=5).err
+    written = [file for file in Path("r").rglob("*") if file.is_file()]
+    assert not [file for file in written if b"s3cret" in file.read_bytes()]
+
+
 def test_a_stopped_run_resumes_without_a_recipe(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from flowgmm_cli.training.callbacks import Interrupt
 

@@ -110,6 +110,11 @@ def test_a_reference_without_value_is_a_single_problem(problems: Any, value: str
     assert reason in message
 
 
+def test_a_message_has_no_value_of_a_variable(problems: Any) -> None:
+    ((_, _, message),) = problems(HEAD + "train: {epochs: '${env:WORD}'}\n", environ={"WORD": "s3cret"})
+    assert message.endswith("which the value of `${env:WORD}` is not")
+
+
 def multiply(first: str, level: str) -> str:
     """A recipe whose keys a1, ..., a9 repeat the key before them ten times, in the form `level`."""
     lines = [f"a{n}: {level.replace('#', f'${{a{n - 1}}}')}\n" for n in range(1, 10)]

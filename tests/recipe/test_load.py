@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe import catalogue
 from flowgmm_cli.recipe import load as loading
 from flowgmm_cli.recipe.catalogue import BundledRecipe, find_recipe
-from flowgmm_cli.recipe.load import load_recipe, load_resolved, parse_resolved, vary
+from flowgmm_cli.recipe.load import load_recipe, load_resolved, parse_resolved
 from flowgmm_cli.recipe.schema import STANDARD_SCORES
+from flowgmm_cli.recipe.variants import vary
 from flowgmm_cli.recipe.yaml import read_yaml
 
 TEXT = """\
@@ -46,18 +48,47 @@ def test_sections_of_the_resolved_recipe_have_a_fixed_order(load: Any) -> None:
     ]  # fmt: skip
 
 
-def test_the_resolved_recipe_loads_to_an_equal_recipe(load: Any, tmp_path: Path, registry: Registry) -> None:
-    recipe = load(TEXT, "train.epochs=3", "run.dir=$${x}", environ={"DATA": "/über/x: y.csv"})
+def test_the_resolved_recipe_loads_to_an_equal_recipe(
+    load: Any, tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA", "/über/x: y.csv")
+    recipe = load(TEXT, "train.epochs=3", "run.dir=$${x}", environ=os.environ)
     values = recipe.to_dict()
-    assert read_yaml(recipe.to_yaml(), "f").plain() == values
+    assert read_yaml(recipe.to_yaml(), "f").plain() == recipe.to_stored()
     assert (values["name"], values["run"]["dir"]) == ("my", "${x}")
     assert (values["data"]["path"], values["data"]["label"]) == ("/über/x: y.csv", "3e-4")
     assert values["data"]["transforms"] == [{"use": "standardise"}, {"use": "scale", "by": 2.0}]
     file = tmp_path / "resolved.yaml"
     file.write_text(recipe.to_yaml(), encoding="utf-8")
     again = load_resolved(file, registry=registry)
-    assert again.to_yaml() == recipe.to_yaml()
-    assert parse_resolved(values, "model.json", registry=registry).to_yaml() == recipe.to_yaml()
+    stored = parse_resolved(recipe.to_stored(), "model.json", registry=registry, stored=True)
+    assert again.to_dict() == stored.to_dict() == values
+    assert again.to_yaml() == stored.to_yaml() == recipe.to_yaml()
+    assert parse_resolved(values, "model.json", registry=registry).to_dict() == values
+
+
+def test_values_of_environment_variables_are_not_stored(
+    load: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Text stays a reference, also inside other text; a number is a setting of the run."""
+    text = "version: 1\nname: '${env:N:-n}'\nrun: {dir: '$${a}/${data.path}', seed: '${env:SEED}'}\n"
+    text += "data: {use: table, path: '/d/${env:WORD}/${env:FILE:-t.csv}', label: '${env:LABEL}'}\n"
+    environ = {"WORD": "s3cret", "LABEL": "010", "SEED": "7"}
+    recipe = load(text, environ=environ)
+    stored, path = recipe.to_stored(), "/d/${env:WORD}/${env:FILE:-t.csv}"
+    assert (recipe.data.config.path, recipe.run.dir) == ("/d/s3cret/t.csv", "${a}//d/s3cret/t.csv")
+    assert (stored["data"]["path"], stored["data"]["label"]) == (path, "${env:LABEL}")
+    assert (stored["name"], stored["run"]["seed"], stored["run"]["dir"]) == ("n", 7, f"$${{a}}/{path}")
+    assert recipe.hide("no file s3cret/x") == "no file ${env:WORD}/x"
+    varied = vary(recipe, {"train.epochs": 7, "data.label": "other"}, registry=registry).to_stored()
+    assert varied["data"] == {**stored["data"], "label": "other"}
+
+    unset = parse_resolved(stored, "model.json", registry=registry, stored=True)
+    assert (unset.to_stored(), unset.to_dict()["data"]["path"]) == (stored, path)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    again = parse_resolved(stored, "model.json", registry=registry, stored=True)
+    assert (again.to_dict(), again.to_stored()) == (recipe.to_dict(), stored)
 
 
 def test_the_components_of_a_run_keep_their_packages(
@@ -161,7 +192,7 @@ def test_a_recipe_is_varied_at_some_keys_and_keeps_the_rest(load: Any, registry:
     recipe = load(TEXT, environ={"DATA": "x.csv"})
     varied = vary(recipe, {"train.epochs": 7, "train.lr": 3e-4, "regularisers": []}, registry=registry)
     assert (varied.train.epochs, varied.train.lr, varied.regularisers) == (7, 3e-4, ())
-    assert (varied.name, varied.origin, varied.data) == (recipe.name, recipe.origin, recipe.data)
+    assert (varied.name, varied.origin.path, varied.data) == (recipe.name, recipe.origin.path, recipe.data)
     assert vary(recipe, {}, registry=registry).to_dict() == recipe.to_dict()
     config: Any = vary(recipe, {"data.path": "\U0001f600.csv"}, registry=registry).data.config
     assert config.path == "\U0001f600.csv"

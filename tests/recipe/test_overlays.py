@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from flowgmm_cli.errors import PluginError, RecipeError
 from flowgmm_cli.plugins.registry import Registry
-from flowgmm_cli.recipe.load import load_resolved, parse_resolved, vary
+from flowgmm_cli.recipe.load import load_resolved, parse_resolved
+from flowgmm_cli.recipe.variants import vary
 
 BASE = """\
 version: 1
