@@ -43,7 +43,10 @@ class TrainingLatents:
     @property
     def label_indicators(self) -> Tensor:
         """The labels as responsibilities, float64 `(L, K)`."""
-        return torch.nn.functional.one_hot(self.labels, self.classes).double()
+        indicators = torch.zeros(
+            len(self.labels), self.classes, dtype=torch.float64, device=self.labels.device
+        )
+        return indicators.scatter_(1, self.labels[:, None], 1)
 
     def require_every_class(self) -> None:
         """Raise `DataError` if a class has no labelled row."""
@@ -170,6 +173,14 @@ def kmeans_means(config: GMMConfig, latents: TrainingLatents, generator: torch.G
     return InitialMeans(means, (weights + 1).float())
 
 
+def means_from_labels(latents: TrainingLatents) -> InitialMeans:
+    """Means of the labelled rows of each class, without a matrix of rows and classes."""
+    x, labels = latents.labelled[:, : latents.dims].detach().double().cpu(), latents.labels.cpu()
+    counts = torch.bincount(labels, minlength=latents.classes)[:, None]
+    sums = torch.zeros(latents.classes, x.shape[1], dtype=x.dtype).index_add_(0, labels, x)
+    return InitialMeans((sums / counts).float(), (counts + 1).float())
+
+
 def label_responsibilities(latents: TrainingLatents, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Labelled rows `(L, D)` and their labels as responsibilities `(L, K)`."""
     return latents.labelled, latents.label_indicators
@@ -225,6 +236,8 @@ def class_means(soft_labels: SoftLabels) -> Initialiser:
 
     def initialise(config: GMMConfig, latents: TrainingLatents, generator: torch.Generator) -> InitialMeans:
         latents.require_every_class()
+        if config.components == 1 and not len(latents.unlabelled):
+            return means_from_labels(latents)
         x, responsibilities = soft_labels(latents, generator)
         x = x[:, : latents.dims]
         responsibilities = component_responsibilities(x, responsibilities, config.components, generator)

@@ -19,6 +19,7 @@ from flowgmm_cli.mixture.init import (
     kmeans_means,
     label_spreading,
     logistic_regression,
+    means_from_responsibilities,
     random_means,
     simplex_means,
 )
@@ -62,6 +63,18 @@ def test_means_are_float32_and_depend_on_the_generator(name: str, components: in
     assert torch.equal(initial.component_weights, repeated.component_weights)
     if name in RANDOM:
         assert not torch.equal(initial.means, other.means)
+
+
+@pytest.mark.parametrize("name", ["labelled", "label_spreading", "logistic_regression", "latent"])
+def test_means_of_labelled_rows_alone_agree_with_the_sums_over_responsibilities(name: str) -> None:
+    x, y = blobs(50, 4)
+    rows = TrainingLatents(x, y, x[:0], 3, 2)
+    initial = initial_means(GMMConfig(means=name), rows, seeded())
+    expected = means_from_responsibilities(
+        x[:, :2], rows.label_indicators, classes=3, scale=1.0, generator=seeded()
+    )
+    assert torch.equal(initial.means, expected.means)
+    assert torch.equal(initial.component_weights, expected.component_weights)
 
 
 @pytest.mark.parametrize("name", ["labelled", "latent"])
