@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowgmm_cli.api import Latents
+from flowgmm_cli.api import Latents, iterate_batches
 from flowgmm_cli.mixture.gaussian import GaussianMixture
+
+_BLOCK = 2**22  # entries of a temporary tensor; 32 MiB
 
 
 class Model(nn.Module):
@@ -90,6 +92,10 @@ class Model(nn.Module):
         exists.
         """
         log_joint = latents.class_log_prob
+        parts = list(iterate_batches(len(log_joint), max(1, _BLOCK // log_joint.shape[1]))) or [slice(0)]
+        return torch.cat([self._temper(log_joint[part]) for part in parts])
+
+    def _temper(self, log_joint: Tensor) -> Tensor:
         log_joint = log_joint if log_joint.device.type == "mps" else log_joint.double()
         log_posterior = torch.log_softmax(log_joint / self.temperature.to(log_joint.device), dim=1)
         noise = self.noise.to(log_posterior)

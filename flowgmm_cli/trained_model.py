@@ -227,7 +227,7 @@ class TrainedModel:
 def encode(model: Model, x: Tensor) -> Latents:
     """Map preprocessed rows `(N, D)` to latents, in chunks; the latents are on the CPU."""
     device = model.temperature.device
-    slices = list(iterate_batches(len(x), chunk_rows(x.shape[1]))) or [slice(0)]
+    slices = list(iterate_batches(len(x), chunk_rows(x.shape[1], model))) or [slice(0)]
     chunks: list[Latents] = [model(x[part].to(device)) for part in slices]
     return Latents(
         torch.cat([chunk.z.cpu() for chunk in chunks]),
@@ -236,9 +236,13 @@ def encode(model: Model, x: Tensor) -> Latents:
     )
 
 
-def chunk_rows(features: int) -> int:
-    """Return the number of rows of a chunk; fewer of wide rows, of which convolutions keep many numbers."""
-    return min(_CHUNK_ROWS, max(64, _CHUNK_ENTRIES // max(1, features)))
+def chunk_rows(features: int, model: Model | None = None) -> int:
+    """Return the number of rows of a chunk; fewer of wide rows, of which convolutions keep many numbers.
+
+    With the densities of a `model` there are also fewer with thousands of components.
+    """
+    components = max((len(part.mixture.means) for part in model.parts), default=0) if model else 0
+    return min(_CHUNK_ROWS, max(64, _CHUNK_ENTRIES // max(1, features, components // 4)))
 
 
 def build_model(

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from flowgmm_cli import model as model_module
 from flowgmm_cli.api import Latents
 from flowgmm_cli.model import Ensemble, FlowMixture
 
@@ -205,3 +206,14 @@ def test_noise_mixes_the_posterior_with_the_uniform_distribution(make_model: Mak
     model.noise.fill_(0.2)
     torch.testing.assert_close(model.posterior(x), 0.8 * sure + 0.2 / 4)
     assert torch.equal(model.posterior(x).argmax(1), sure.argmax(1))
+
+
+@pytest.mark.parametrize("n", [0, 7])
+def test_posteriors_are_computed_in_chunks(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, n: int
+) -> None:
+    model = make_model(2)
+    latents = model(rows(n, 2).float())
+    expected = model.log_posterior(latents)
+    monkeypatch.setattr(model_module, "_BLOCK", 3 * latents.class_log_prob.shape[1])
+    assert torch.equal(model.log_posterior(latents), expected)

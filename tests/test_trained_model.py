@@ -18,10 +18,12 @@ from flowgmm_cli.errors import PluginError, RunError
 from flowgmm_cli.files import read_tensors, write_tensors
 from flowgmm_cli.inference import inputs
 from flowgmm_cli.inference.sampling import recentre_components
+from flowgmm_cli.mixture.gaussian import GaussianMixture
+from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.scores.detector import fit_detector
-from flowgmm_cli.trained_model import TrainedModel, build_model, encode
+from flowgmm_cli.trained_model import TrainedModel, build_model, chunk_rows, encode
 
 MakeRecipe = Callable[..., Recipe]
 CONTEXT = DataContext()
@@ -232,3 +234,10 @@ def test_damaged_scores_are_a_run_error(trained: TrainedModel, tmp_path: Path, d
     file.write_text(json.dumps({**json.loads(file.read_text()), "detector": damage}))
     with pytest.raises(RunError, match="damaged"):
         TrainedModel.load(tmp_path)
+
+
+def test_chunks_have_fewer_rows_with_thousands_of_components() -> None:
+    model = FlowMixture(torch.nn.Identity(), GaussianMixture(torch.zeros(16_384, 2)))
+    assert chunk_rows(2) == 4096
+    assert chunk_rows(2, model) == 256
+    assert chunk_rows(2**20, model) == 64

@@ -75,9 +75,8 @@ def bootstrap_averages(cells: IntArray, counts: IntArray, classes: int) -> dict[
     """
     if len(cells) * _RESAMPLES > _MAX_DRAWS:
         return {}
-    if (
-        cells[-1] != classes**2 - 1
-    ):  # the last cell takes all remaining rows, so it must be that of the matrix
+    # the last cell takes all remaining rows, so it must be that of the matrix
+    if cells[-1] != classes**2 - 1:
         cells, counts = np.append(cells, classes**2 - 1), np.append(counts, 0)
     # resampling rows draws the cells from a multinomial, at a cost that does not depend on the number of rows
     generator, shares, n = np.random.default_rng(0), counts / counts.sum(), int(counts.sum())

@@ -201,8 +201,8 @@ def _leave_classes_out(
     """
     classes = held_out.log_posterior.shape[1]
     train_class, class_ = (rows.log_posterior.argmax(1).numpy() for rows in (train, held_out))
-    rows_of_class = [min((train_class == k).sum(), (class_ == k).sum()) for k in range(classes)]
-    large = [k for k in range(classes) if rows_of_class[k] >= _MIN_CLASS_ROWS]
+    rows_of_class = np.minimum(*(np.bincount(index, minlength=classes) for index in (train_class, class_)))
+    large = np.flatnonzero(rows_of_class >= _MIN_CLASS_ROWS).tolist()
     if classes < 3 or len(large) < 2:
         return None
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowgmm_cli.api import Rows
+from flowgmm_cli.api import Rows, iterate_batches
 from flowgmm_cli.data.tensors import Matrix
 from flowgmm_cli.inference.samples import GeneratedRows
 from flowgmm_cli.model import Ensemble, FlowMixture, Model
-from flowgmm_cli.trained_model import TrainedModel, encode
+from flowgmm_cli.trained_model import TrainedModel, chunk_rows, encode
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -105,10 +105,12 @@ def recentre_components(model: Model, x: Matrix) -> Model:
 
 def _recentre(part: FlowMixture, x: Tensor) -> FlowMixture:
     mixture = copy.deepcopy(part.mixture)
-    z = encode(part, x).z.to(mixture.means.device)
-    z = z[z.isfinite().all(1)]
-    component = mixture.component_log_prob(z).argmax(1)
-    z = z[:, : mixture.dims]
+    device = mixture.means.device
+    chunks = iterate_batches(len(x), chunk_rows(x.shape[1], part))
+    latents = [part.flow(x[chunk].to(device))[0] for chunk in chunks]
+    latents = [z[z.isfinite().all(1)] for z in latents] or [mixture.means.new_empty(0, mixture.features)]
+    component = torch.cat([mixture.component_log_prob(z).argmax(1) for z in latents])
+    z = torch.cat(latents)[:, : mixture.dims].to(mixture.means)
     counts = component.bincount(minlength=len(mixture.means))
     sums = torch.zeros_like(mixture.means).index_add_(0, component, z)
     centroids = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], mixture.means)

@@ -37,12 +37,13 @@ def log_normal(z: Tensor, means: Tensor, scales: Tensor) -> Tensor:
     precision = scales.square().reciprocal()
     log_volume = (features // scales.shape[1]) * scales.log().sum(1) + 0.5 * features * math.log(2 * math.pi)
     if scales.shape[1] == 1:
-        distances = torch.addmm(means.square().sum(1), z, means.T, alpha=-2) + z.square().sum(1, keepdim=True)
-        distances = distances * precision.T
+        distances = torch.addmm(means.square().sum(1), z, means.T, alpha=-2)
+        distances = distances.add_(z.square().sum(1, keepdim=True)) * precision.T
     else:
         weighted = precision * means
-        distances = torch.addmm((weighted * means).sum(1), z, weighted.T, alpha=-2) + z.square() @ precision.T
-    return (-0.5 * distances - log_volume).to(dtype)
+        distances = torch.addmm((weighted * means).sum(1), z, weighted.T, alpha=-2)
+        distances = distances.add_(z.square() @ precision.T)
+    return distances.mul_(-0.5).sub_(log_volume).to(dtype)
 
 
 class GaussianMixture(nn.Module):

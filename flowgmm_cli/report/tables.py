@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
+
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.evaluation.intervals import wilson_interval
 from flowgmm_cli.evaluation.metrics import Evaluation
@@ -87,9 +89,10 @@ def classes_section(context: ReportContext) -> Iterator[Part]:
     except UnavailableError:
         labels = None
     rows, metrics = [], context.require_evaluation().classification
+    counts = None if labels is None else np.bincount(labels[labels >= 0], minlength=len(metrics.per_class))
     averages = metrics.describe_averages()
     for index, row in enumerate(metrics.per_class):
-        labelled = [] if labels is None else [f"{int((labels == index).sum()):,}"]
+        labelled = [] if counts is None else [f"{counts[index]:,}"]
         recall = limits = "-"
         if row.recall is not None:
             recall = percent(row.recall)

@@ -5,13 +5,17 @@ Both use the posterior in a form that does not saturate: the gaps of the class l
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator
+from torch import Tensor
 
-from flowgmm_cli.api import Latents, ScoreInputs
+from flowgmm_cli.api import ScoreInputs, iterate_batches
 from flowgmm_cli.scores.base import ArrayScore, Floats, to_finite, to_numpy
+
+_BLOCK = 2**22  # entries of a temporary array; 32 MiB
 
 
 class PosteriorScore(ArrayScore):
@@ -22,17 +26,25 @@ class PosteriorScore(ArrayScore):
         temperature = getattr(model, "temperature", None)
         self.fitted = {"temperature": np.asarray(1.0 if temperature is None else float(temperature))}
 
-    def gaps(self, rows: ScoreInputs) -> Floats:
-        """Return the gaps `(N, K)` at the fitted temperature, see `class_gaps`."""
-        return class_gaps(rows.latents, float(self.fitted["temperature"]))
+    def __call__(self, rows: ScoreInputs) -> Floats:
+        """Return `(N,)`, in chunks of rows."""
+        log_joint, temperature = rows.latents.class_log_prob, float(self.fitted["temperature"])
+        result = np.empty(len(log_joint))
+        for part in iterate_batches(len(log_joint), max(1, _BLOCK // log_joint.shape[1])):
+            result[part] = self.score(class_gaps(log_joint[part], temperature))
+        return to_finite(result)
+
+    @abstractmethod
+    def score(self, gaps: Floats) -> Floats:
+        """Compute the score `(N,)` from gaps `(N, K)` at the fitted temperature, see `class_gaps`."""
 
 
 class Entropy(PosteriorScore):
     r""":math:`-\sum_k p(k \mid x) \log p(k \mid x)`, tempered, in nats; higher = less certain."""
 
-    def __call__(self, rows: ScoreInputs) -> Floats:
+    def score(self, gaps: Floats) -> Floats:
         """Return `(N,)`, from 0 to log K."""
-        return to_finite(entropy_of_gaps(self.gaps(rows)))
+        return entropy_of_gaps(gaps)
 
 
 class MaxPosterior(PosteriorScore):
@@ -43,18 +55,18 @@ class MaxPosterior(PosteriorScore):
     :math:`\log \sum_{k > 1} e^{-d_k}`, at most :math:`\log (K - 1)`.
     """
 
-    def __call__(self, rows: ScoreInputs) -> Floats:
+    def score(self, gaps: Floats) -> Floats:
         """Return `(N,)`; 0 for all with a single class."""
-        others = np.sort(self.gaps(rows), axis=1)[:, 1:]
+        others = np.sort(gaps, axis=1)[:, 1:]
         if not others.shape[1]:
             return np.zeros(len(others))
         first = others[:, :1]
         with np.errstate(invalid="ignore"):  # inf - inf where all others are impossible
             total = np.nan_to_num(np.exp(first - others), nan=1.0).sum(axis=1)
-        return to_finite(np.log(total) - first[:, 0])
+        return np.asarray(np.log(total) - first[:, 0])
 
 
-def class_gaps(latents: Latents, temperature: float) -> Floats:
+def class_gaps(class_log_prob: Tensor, temperature: float) -> Floats:
     r"""Compute the gaps of the classes to the most probable one, :math:`(\max_j l_j - l_k) / T`, `(N, K)`.
 
     The posterior is the softmax of the negative gaps, and at least one gap of a row is 0. All are 0 for a row
@@ -63,7 +75,7 @@ def class_gaps(latents: Latents, temperature: float) -> Floats:
     The label noise of the calibration is left out. It is the same for all rows: it would only hide the
     differences between certain rows, and hardly change their order.
     """
-    log_joint = to_numpy(latents.class_log_prob)
+    log_joint = to_numpy(class_log_prob)
     with np.errstate(invalid="ignore"):
         gaps: Floats = (log_joint.max(axis=1, keepdims=True) - log_joint) / temperature
     gaps[np.isnan(gaps).any(axis=1)] = 0.0

@@ -165,7 +165,7 @@ def _select_rows(labels: Tensor) -> Tensor:
 
 def _latents_and_posteriors(model: FlowMixture, x: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Latent dimensions that carry the mixture `(N, d)` and tempered posteriors `(N, K)`, in chunks."""
-    latents = [model(x[part]) for part in iterate_batches(len(x), _CHUNK)]
+    latents = [model(x[part]) for part in iterate_batches(len(x), chunk_rows(1, model))]
     z = torch.cat([chunk.z for chunk in latents])
     log_prob = torch.cat([chunk.class_log_prob for chunk in latents])
     return z[:, : model.mixture.dims], torch.softmax(log_prob / temperature, dim=1)
@@ -202,7 +202,7 @@ def estimate_class_prior(
     rows = x[group.shard(sample)]
     densities = [
         teacher.mixture.conditional_log_prob(teacher.flow(rows[part])[0]) / temperature
-        for part in iterate_batches(len(rows), _CHUNK)
+        for part in iterate_batches(len(rows), chunk_rows(1, teacher))
     ]
     _update_weights((model, teacher), group.all_gather(torch.cat(densities)).cpu())
 

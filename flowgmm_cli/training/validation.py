@@ -87,7 +87,7 @@ class Validator:
         generator = torch.Generator(device).manual_seed(seed)
         index = self.group.shard(torch.arange(len(self.rows), device=device))
         sums: dict[str, float] = {}
-        for part in iterate_batches(len(index), chunk_rows(self.rows.x.shape[1])):
+        for part in iterate_batches(len(index), chunk_rows(self.rows.x.shape[1], teacher)):
             for name, value in self._sums(teacher, index[part], generator).items():
                 sums[name] = sums.get(name, 0.0) + float(value)
         totals = torch.tensor(list(sums.values()), dtype=torch.float64)

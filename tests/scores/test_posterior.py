@@ -11,6 +11,7 @@ from score_rows import Identity, fit_score, inputs_from_logits, make_inputs
 
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
+from flowgmm_cli.scores import posterior
 from flowgmm_cli.scores.posterior import class_gaps, entropy_of_gaps
 
 ROWS = [[0.0, 0.0, 0.0], [2.0, 0.0, -1.0], [-900.0, -905.0, -910.0], [5.0, math.log(3.0), -math.inf]]
@@ -27,6 +28,14 @@ def test_max_posterior_is_the_log_odds_against_the_best_class() -> None:
     rows = inputs_from_logits(ROWS)
     p = torch.softmax(torch.tensor(ROWS, dtype=torch.float64), dim=1).amax(1).numpy()
     np.testing.assert_allclose(fit_score("max_posterior", rows)(rows), np.log((1 - p) / p), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["entropy", "max_posterior"])
+def test_rows_are_scored_in_chunks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = inputs_from_logits(ROWS)
+    expected = fit_score(name, rows)(rows)
+    monkeypatch.setattr(posterior, "_BLOCK", 9)
+    assert fit_score(name, rows)(rows).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("name", ["entropy", "max_posterior"])
@@ -73,4 +82,4 @@ def test_entropy_of_a_nearly_certain_row_has_full_precision() -> None:
 
 def test_gaps_are_the_distances_to_the_best_class() -> None:
     rows = inputs_from_logits([[1.0, 4.0, -2.0]])
-    assert class_gaps(rows.latents, 3.0).tolist() == [[1.0, 0.0, 2.0]]
+    assert class_gaps(rows.latents.class_log_prob, 3.0).tolist() == [[1.0, 0.0, 2.0]]
