@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from flowgmm_cli.api import iterate_batches
+
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
 BoolArray = npt.NDArray[np.bool_]
 
 _TINY = np.finfo(np.float64).tiny
+_BLOCK = 2**18  # entries of a temporary array; 2 MiB
 _NOISES = np.linspace(0.001, 0.25, 84)
 
 
@@ -56,8 +59,10 @@ def fit_temperature(
 
     def gradient(log_temperature: float) -> float:
         """Derivative of the objective by beta: expected minus observed score."""
-        weights = np.exp(scores * np.exp(-log_temperature))
-        expected = (weights * scores).sum(1) / weights.sum(1)
+        expected = np.empty(len(scores))
+        for part in _chunks(scores):
+            weights = np.exp(scores[part] * np.exp(-log_temperature))
+            expected[part] = (weights * scores[part]).sum(1) / weights.sum(1)
         return float((1 + share) * expected.sum() - target)
 
     # The gradient falls with T. The root is sought in log T, which spans many orders of magnitude.
@@ -91,12 +96,15 @@ def fit_temperature_and_noise(log_joint: FloatArray, labels: IntArray) -> tuple[
 
     def losses(log_temperature: float, noises: FloatArray) -> FloatArray:
         """Return the loss for each noise."""
-        scaled = scores * np.exp(-log_temperature)
-        log_p = scaled - np.log(np.exp(scaled).sum(1, keepdims=True))
-        p_true = np.exp(log_p[np.arange(n), truth])
+        p_true, mean_log_p = np.empty(n), np.empty(n)
+        for part in _chunks(scores):
+            log_p = scores[part] * np.exp(-log_temperature)
+            log_p -= np.log(np.exp(log_p).sum(1, keepdims=True))
+            p_true[part] = np.exp(log_p[np.arange(len(log_p)), truth[part]])
+            mean_log_p[part] = log_p.mean(1)
         likelihood = np.maximum((1 - noises)[:, None] * p_true + noises[:, None] / classes, _TINY)
         prior = 5 * np.log(noises) + 95 * np.log1p(-noises)
-        return np.asarray(-np.log(likelihood).sum(1) - share * log_p.mean(1).sum() - prior)
+        return np.asarray(-np.log(likelihood).sum(1) - share * mean_log_p.sum() - prior)
 
     def minimise(noises: FloatArray, low: float, high: float) -> tuple[float, float]:
         """Return the lowest loss for any of the noises, and the logarithm of its temperature."""
@@ -186,7 +194,13 @@ def _select_labelled(
     fits = scores.ndim == 2 and len(scores) and labels.max() < scores.shape[1]
     if not fits or not np.isfinite(scores).all():
         raise ValueError("need finite log-densities (N, K) and at least one label in 0..K-1")
-    return scores - scores.max(1, keepdims=True), labels
+    scores -= scores.max(1, keepdims=True)  # of a copy: a mask selects the rows
+    return scores, labels
+
+
+def _chunks(scores: FloatArray) -> Iterator[slice]:
+    """Yield slices of the rows `(N, K)` whose temporary arrays fit into the cache."""
+    return iterate_batches(len(scores), max(1, _BLOCK // scores.shape[1]))
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,13 @@ def test_the_fit_is_the_optimum_of_the_penalised_likelihood() -> None:
         assert loss(temperature, noise) < loss(temperature, max(other, 1e-4))
 
 
+def test_chunks_of_rows_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, labels = logits(100, true_temperature=3.0)
+    expected = fit_temperature_and_noise(scores, labels)
+    monkeypatch.setattr("flowgmm_cli.evaluation.calibration._BLOCK", 28)
+    assert fit_temperature_and_noise(scores, labels) == expected
+
+
 def test_few_correct_labels_still_leave_some_doubt() -> None:
     scores = 1e4 * np.eye(3)[np.arange(12) % 3]
     temperature, noise = fit_temperature_and_noise(scores, np.arange(12) % 3)
