@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from flowgmm_cli.runs import Run
 
 _ROWS = {"test": "test", "val": "val", "cross_fitted": "cross-fitted"}
+_MAX_CLASSES = 40  # that are listed, the largest
 GATES = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
@@ -195,14 +196,21 @@ def _print_methods(run: str, result: Evaluation) -> None:
 
 def _print_classes(result: Evaluation) -> None:
     output.print_text("")
+    listed = classes = result.classification.per_class
+    if len(classes) > _MAX_CLASSES:
+        listed = tuple(sorted(classes, key=lambda row: -row.support)[:_MAX_CLASSES])
     output.print_table(
         ["class", "precision", "recall", "F1", "rows", "predicted"],
         [
             [row.name, *map(format_optional, (row.precision, row.recall, row.f1)), row.support, row.predicted]
-            for row in result.classification.per_class
+            for row in listed
         ],
         right=["precision", "recall", "F1", "rows", "predicted"],
     )
+    if len(listed) < len(classes):
+        output.note(
+            f"classes the {len(listed)} of {len(classes):,} with the most rows are listed; --json has all"
+        )
     if averages := result.classification.describe_averages():
         output.note(f"classes {averages}")
 

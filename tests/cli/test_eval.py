@@ -7,10 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from own_files import SHORT, numbers, read_json, save
 
 from flowgmm_cli.baselines.specs import SPECS as BASELINES
+from flowgmm_cli.cli.eval import _print_classes
+from flowgmm_cli.evaluation.metrics import Evaluation, classification_metrics
 from flowgmm_cli.formatting import method_name
 
 
@@ -281,3 +284,18 @@ def test_calibration_is_stated_in_both_kinds_of_bins(flowgmm: Any, run: Path) ->
     line = next(line for line in flowgmm("eval").out.splitlines() if line.startswith("calibration:"))
     for name in ("brier", "ece", "adaptive_ece"):
         assert f"{metrics[name]:.4f}" in line
+
+
+@pytest.mark.parametrize("classes", [40, 41])
+def test_of_many_classes_the_largest_are_listed(classes: int, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = np.append(np.arange(classes), classes - 1)
+    metrics = classification_metrics(np.log(np.full((len(labels), classes), 1 / classes)), labels)
+    _print_classes(Evaluation("test", metrics, None))
+    captured = capsys.readouterr()
+    names = [line.split()[0] for line in captured.out.split("\n")[2:] if line]
+    assert len(names) == 40
+    if classes == 40:
+        assert (names[0], captured.err) == ("0", "")
+    else:
+        assert names[:2] == ["40", "0"]
+        assert "the 40 of 41 with the most rows are listed" in captured.err
