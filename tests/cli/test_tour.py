@@ -1,4 +1,4 @@
-"""The tour of the README works line by line at 80 columns, with short trainings."""
+"""The tour of the README works line by line, with short trainings."""
 
 from __future__ import annotations
 
@@ -26,12 +26,8 @@ def test_the_tour_works_line_by_line(
     flowgmm: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
     commands = tour()
     assert {"train", "eval", "predict", "ood", "embed", "sample"} <= {words[0] for words in commands}
     for words in commands:
         outcome = flowgmm(*words, *SHORT.get(words[0], []))
         assert "error" not in outcome.err, words
-        for line in outcome.out.splitlines():
-            is_data = "--json" in words or words[0] == "recipes"
-            assert is_data or len(line) <= 80 or "/" in line, (words, line)
