@@ -19,6 +19,7 @@ from typer.core import TyperCommand
 
 from flowgmm_cli.cli.app import hide_flag_types
 from flowgmm_cli.cli.output import settings
+from flowgmm_cli.messages import escape_controls
 
 
 def _set_flag(param: typer.CallbackParam, value: bool) -> bool:
@@ -138,7 +139,12 @@ class Command(TyperCommand):
             for place, flag in enumerate(flags[: flags.index("--")] if "--" in flags else flags):
                 if flag.startswith("--") and flag not in known:
                     _explain_setting(args, place)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # a usage error quotes the words of the command line
+            if "message" in vars(error):
+                vars(error)["message"] = escape_controls(vars(error)["message"])
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Raises `UsageError` if the current folder is gone, where libraries would abort."""

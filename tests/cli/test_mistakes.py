@@ -276,3 +276,10 @@ def test_130_when_stopped_by_the_user_and_nothing_is_left_behind(run: Path) -> N
     assert b"Traceback" not in errors
     assert not Path("o.csv").exists()
     assert not [file for file in Path().iterdir() if file.name.startswith(".")]
+
+
+def test_an_unexpected_word_cannot_write_to_the_terminal(flowgmm: Any) -> None:
+    outcome = flowgmm("sample", "runs/x", "-n", "3", "\u202e\x1b[31m", "o.npz", code=2)
+    assert "\u202e" not in outcome.err
+    assert "\x1b" not in outcome.err
+    assert "\\u202e\\x1b[31m" in outcome.err
