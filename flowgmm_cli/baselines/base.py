@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -25,7 +26,7 @@ class ChoosesSettings(Protocol):
         ...
 
 
-class SupervisedBaseline:
+class SupervisedBaseline(ABC):
     """A classifier of the labelled rows, with the settings of the best cross-validated accuracy.
 
     Attributes:
@@ -48,9 +49,9 @@ class SupervisedBaseline:
         self.seed = seed
         self.settings: Settings = {}
 
+    @abstractmethod
     def estimator(self, settings: Settings, data: BaselineData, n: int) -> Any:
         """Return a new classifier of scikit-learn for `n` labelled rows."""
-        raise NotImplementedError
 
     def fit(self, x: FloatArray, labels: IntArray, settings: Settings | None = None) -> None:
         """See `flowgmm_cli.api.Baseline`."""
