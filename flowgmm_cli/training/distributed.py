@@ -20,14 +20,14 @@ from torch import Tensor, distributed
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from flowgmm_cli.errors import LostProcessError, UsageError
+from flowgmm_cli.errors import FlowgmmError, LostProcessError, RunFailedError, UsageError
 from flowgmm_cli.training.callbacks import is_main_process, world_size
 
 # of errors because a message could not be sent or received
 _MESSAGES = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL")
 _TIMEOUT = timedelta(hours=6)  # the main process may encode texts while the others wait
 _LAST_WORDS = timedelta(seconds=60)
-_ENDED = "main_process_has_ended"
+_EXIT_CODE = "exit_code_of_main_process"
 
 
 @dataclass(frozen=True)
@@ -148,29 +148,35 @@ def init_process_group(device: str) -> Iterator[Distributed]:
         store, rank, size = next(rendezvous("env://", timeout=_TIMEOUT))
         own_store = PrefixStore("flowgmm", store)
         distributed.init_process_group(backend, timeout=_TIMEOUT, world_size=size, rank=rank, store=own_store)
-    if is_main_process():
-        atexit.register(_announce_end, store)  # after its error, if there is one, has been printed
     try:
         yield Distributed(rank, size, local_rank, place)
-    except BaseException:
-        if not is_main_process():
-            _wait_for_main_process(store)
+    except BaseException as error:
+        if is_main_process():
+            code = error.exit_code if isinstance(error, FlowgmmError) else RunFailedError.exit_code
+            atexit.register(_announce_end, store, code)  # after its error has been printed
+        elif isinstance(error, LostProcessError):
+            error.exit_code = _wait_for_main_process(store)
         if not on_gpu:  # NCCL would wait for peers that may be gone
             distributed.destroy_process_group()
         raise
     distributed.destroy_process_group()
 
 
-def _announce_end(store: Any) -> None:
+def _announce_end(store: Any, code: int) -> None:
     with suppress(RuntimeError):  # peers that are gone need no answer
-        store.set(_ENDED, "1")
+        store.set(_EXIT_CODE, str(code))
 
 
-def _wait_for_main_process(store: Any) -> None:
-    """Let the main process print its error: as soon as one process ends, the launcher ends all others."""
+def _wait_for_main_process(store: Any) -> int:
+    """Let the main process print its error, and return its exit code.
+
+    As soon as one process ends, the launcher ends all others, and the run ends with the code of the first.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with suppress(RuntimeError):
-        store.wait([_ENDED], _LAST_WORDS)
+        store.wait([_EXIT_CODE], _LAST_WORDS)
+        return int(store.get(_EXIT_CODE))
+    return LostProcessError.exit_code
 
 
 @contextmanager

@@ -79,6 +79,20 @@ with init_process_group("cpu") as group:
         print("noticed")
         os._exit(0)
 """
+MAIN_PROCESS_FAILS = """
+import atexit, sys, time
+atexit.register(time.sleep, 1)  # the main process holds the store, which a launcher does elsewhere
+from flowgmm_cli.errors import DataError, LostProcessError
+try:
+    with init_process_group("cpu") as group:
+        group.barrier()
+        if group.is_main_process:
+            raise DataError("no such file")
+        group.barrier()
+except (DataError, LostProcessError) as error:
+    print(type(error).__name__, error.exit_code)
+    sys.exit()
+"""
 
 
 @pytest.mark.slow
@@ -103,6 +117,11 @@ def test_processes_wait_for_each_other_and_take_turns(run_all: Any) -> None:
 @pytest.mark.slow
 def test_a_lost_peer_is_an_error(run_all: Any) -> None:
     assert run_all(PEER_ENDS, 2)[0] == "noticed\n"
+
+
+@pytest.mark.slow
+def test_lost_processes_end_with_the_exit_code_of_the_main_process(run_all: Any) -> None:
+    assert run_all(MAIN_PROCESS_FAILS, 2) == ["DataError 5\n", "LostProcessError 5\n"]
 
 
 @given(rows=st.integers(1, 50), count=st.integers(1, 9))
