@@ -171,11 +171,7 @@ class DropWordsConfig(TextViewConfig):
 
 
 SPECS: dict[str, ViewSpec] = {
-    "noise": ViewSpec(
-        config=NoiseConfig,
-        build="flowgmm_cli.views.rows:Noise",
-        summary="Add Gaussian noise",
-    ),
+    "noise": ViewSpec(config=NoiseConfig, build="flowgmm_cli.views.rows:Noise", summary="Add Gaussian noise"),
     "drop": ViewSpec(
         config=DropConfig,
         build="flowgmm_cli.views.rows:Drop",

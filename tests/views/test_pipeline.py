@@ -207,10 +207,7 @@ def test_rows_keep_all_their_forms_when_some_are_taken() -> None:
 
 def test_data_without_images_has_no_views_of_images(pictures: MakeRecipe, moons: MakeRecipe) -> None:
     talk = Callbacks()
-    for recipe in (
-        pictures(shape=(12,)),
-        moons("data.views.weak=[{use: affine, pixels: 1}]"),
-    ):
+    for recipe in (pictures(shape=(12,)), moons("data.views.weak=[{use: affine, pixels: 1}]")):
         with pytest.raises(RecipeError, match="no column of the data holds images") as caught:
             dry_run(recipe, context=CONTEXT, callbacks=talk)
         assert "height, width" in str(caught.value.hint)

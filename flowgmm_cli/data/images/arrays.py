@@ -89,27 +89,6 @@ def read_array_header(array: Array, *, where: str) -> ImageHeader:
     return ImageHeader(images.shape[1], images.shape[2], images.ndim == 4)
 
 
-def convert_pixels(pixels: Bytes, image_format: ImageFormat) -> tuple[Bytes, list[str]]:
-    """Convert images `(N, height, width[, 3 or 4])` to a format, `(N, *shape)`; also describe the changes."""
-    if pixels.shape[1:] == image_format.shape:
-        return pixels, []
-    from PIL import Image
-
-    from flowgmm_cli.data.images.decode import convert_image
-    from flowgmm_cli.data.images.encoded_images import map_in_order
-
-    converted = np.empty((len(pixels), *image_format.shape), dtype=np.uint8)
-    changes: set[str] = set()
-
-    def convert(index: int) -> tuple[Bytes, frozenset[str]]:
-        return convert_image(Image.fromarray(np.ascontiguousarray(pixels[index])), image_format)
-
-    for index, (image, image_changes) in enumerate(map_in_order(convert, len(pixels))):
-        converted[index] = image
-        changes |= image_changes
-    return converted, sorted(changes)
-
-
 def images_fit(row: tuple[int, ...], column: Column, resize: Resize) -> bool:
     """Return True if entries of a shape fit an image column; entries of a grey column may be flat."""
     if _is_flat(row, column.shape):
@@ -144,22 +123,36 @@ class ImageConverter:
         images = channels_last(pixels, (self._format.height, self._format.width))
         if images is None:
             raise ValueError(f"entries of shape {array.shape[1:]} are not images")
-        cells, changes = convert_pixels(images, self._format)
-        self.notes += [change for change in changes if change not in self.notes]
-        return cells
+        return images if images.shape[1:] == self._format.shape else self._resize(images)
+
+    def _resize(self, images: Bytes) -> Bytes:
+        from PIL import Image
+
+        from flowgmm_cli.data.images.decode import convert_image
+        from flowgmm_cli.data.images.encoded_images import map_in_order
+
+        def convert(index: int) -> tuple[Bytes, frozenset[str]]:
+            return convert_image(Image.fromarray(np.ascontiguousarray(images[index])), self._format)
+
+        converted = np.empty((len(images), *self._format.shape), dtype=np.uint8)
+        changes: set[str] = set()
+        for index, (image, image_changes) in enumerate(map_in_order(convert, len(images))):
+            converted[index] = image
+            changes |= image_changes
+        self.notes += sorted(changes - set(self.notes))
+        return converted
 
 
 def convert_images(
     cells: Array | LazyPixels, column: Column, resize: Resize, *, where: str
 ) -> Array | LazyPixels:
     """Convert entries to cells of an image column; pixels on disk are converted when they are read."""
-    blocks = [cells] if isinstance(cells, np.ndarray) else []
     image_format = ImageFormat.from_shape(column.shape, resize)
+    blocks = [cells] if isinstance(cells, np.ndarray) else []
     convert = ImageConverter(cells.dtype, blocks, image_format, where=where)
     if isinstance(cells, np.ndarray):
         return convert(cells)
-    store = cells
-    return LazyPixels(lambda positions: convert(store.read(positions)), np.arange(len(store)), column.shape)
+    return LazyPixels(lambda index: convert(np.asarray(cells[index])), np.arange(len(cells)), column.shape)
 
 
 def convert_to_vectors(cells: Array | LazyPixels, column: Column, high: float) -> Array:

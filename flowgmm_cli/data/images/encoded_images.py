@@ -33,7 +33,6 @@ LABEL_TABLES = ("labels.csv", "metadata.csv", "metadata.jsonl", "metadata.parque
 _BATCH_IMAGES = 256  # results held at once
 _WARNINGS_LOCK = Lock()  # warning filters belong to the whole process
 
-Decoded = tuple[Bytes, frozenset[str]]
 Result = TypeVar("Result")
 
 
@@ -151,55 +150,40 @@ def map_in_order(
     progress(count, count)
 
 
-def decode_each(
-    images: EncodedImages,
-    positions: Positions,
-    image_format: ImageFormat,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Iterator[Decoded | RowError]:
-    """Yield the result of `decode` for the images at some positions, or the error of an unusable one.
-
-    An error is text: an exception would keep its frames alive, and with them the image.
-    """
-
-    def work(index: int) -> Decoded | RowError:
-        try:
-            return decode(images.content(int(positions[index])), image_format)
-        except WrongSizeError as error:
-            size = f"{image_format.width}x{image_format.height}"
-            return RowError(
-                f"{error}, the model reads {size}",
-                f"resize the images first, for example with ImageMagick: mogrify -resize {size}!",
-            )
-        except (UnreadableError, OSError) as error:
-            return unreadable(error)
-
-    return map_in_order(work, len(positions), progress)
-
-
 def decode_images(
     images: EncodedImages, positions: Positions, image_format: ImageFormat
-) -> tuple[Bytes, dict[int, RowError], frozenset[str]]:
+) -> tuple[Bytes, dict[int, RowError], Counter[str]]:
     """Decode some images.
 
     Returns:
         Pixels `(n, *image_format.shape)`, 0 where an image cannot be used; the errors of those, by place in
-        the result; and descriptions of the changes to others.
+        the result; and the number of images by description of a change that was made to them.
     """
+
+    def work(index: int) -> tuple[Bytes, frozenset[str]] | RowError:
+        try:
+            return decode(images.content(int(positions[index])), image_format)
+        except WrongSizeError as error:
+            size = f"{image_format.width}x{image_format.height}"
+            hint = f"resize the images first, for example with ImageMagick: mogrify -resize {size}!"
+            return RowError(f"{error}, the model reads {size}", hint)
+        except (UnreadableError, OSError) as error:
+            return unreadable(error)
+
     pixels = np.zeros((len(positions), *image_format.shape), dtype=np.uint8)
     errors = {}
-    changes: frozenset[str] = frozenset()
-    for index, result in enumerate(decode_each(images, positions, image_format)):
+    changes: Counter[str] = Counter()
+    for index, result in enumerate(map_in_order(work, len(positions))):
         if isinstance(result, RowError):
             errors[index] = result
         else:
             pixels[index] = result[0]
-            changes |= result[1]
+            changes.update(result[1])
     return pixels, errors, changes
 
 
 def unreadable(error: UnreadableError | OSError) -> RowError:
-    """Return the description of an image that cannot be read."""
+    """Describe an image that cannot be read, as text: an exception would keep its frames and the image."""
     if isinstance(error, UnreadableError):
         return RowError(str(error), error.hint)
     return RowError(error.strerror or str(error), UnreadableError.hint)

@@ -11,8 +11,6 @@ import numpy.typing as npt
 
 from flowgmm_cli.data.array_types import Array, Bytes, Hashes, Positions
 
-Index = slice | Array | list[int]
-
 
 class LazyPixels:
     """An array-like `(N, *entry)` of uint8 that selects rows by index without reading them.
@@ -59,7 +57,7 @@ class LazyPixels:
     def __len__(self) -> int:
         return len(self._positions)
 
-    def __getitem__(self, index: Index | SupportsIndex) -> LazyPixels | Bytes:
+    def __getitem__(self, index: slice | Array | list[int] | SupportsIndex) -> LazyPixels | Bytes:
         """Select images without reading them; an integer reads the pixels of a single one."""
         chosen = self._positions[index]
         if np.ndim(chosen) == 0:
@@ -68,19 +66,15 @@ class LazyPixels:
         hashes = None if self.hashes is None else self.hashes[index]
         return LazyPixels(self._read, chosen, self._entry, hashes)
 
-    def read(self, index: Index | None = None) -> Bytes:
-        """Read the pixels of all images, or of those at an index."""
-        positions = self._positions if index is None else self._positions[index]
-        return self._read(positions) if len(positions) else np.empty((0, *self._entry), dtype=np.uint8)
+    def read(self) -> Bytes:
+        """Read the pixels of all images."""
+        return self._read(self._positions) if len(self) else np.empty(self.shape, dtype=np.uint8)
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False:
             raise ValueError("pixels that are read on access are always a copy")
         pixels = self.read()
         return pixels if dtype is None else pixels.astype(dtype, copy=False)
-
-    def __repr__(self) -> str:
-        return f"LazyPixels(shape={self.shape})"
 
 
 def lazy_pixels_of(pixels: Bytes, hashes: Hashes | None = None) -> LazyPixels:

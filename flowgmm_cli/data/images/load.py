@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from flowgmm_cli.api import DataContext, iterate_batches
-from flowgmm_cli.data.array_types import Bytes, Hashes, Positions
+from flowgmm_cli.data.array_types import Bytes, Positions
 from flowgmm_cli.data.cache import Arrays
 from flowgmm_cli.data.fingerprint import pixel_hashes
 from flowgmm_cli.data.images.decode import UnreadableError, read_header
-from flowgmm_cli.data.images.encoded_images import (
-    EncodedImages,
-    decode_each,
-    decode_images,
-    map_in_order,
-    unreadable,
-)
+from flowgmm_cli.data.images.encoded_images import EncodedImages, decode_images, map_in_order, unreadable
 from flowgmm_cli.data.images.format import ImageFormat, ImageHeader, choose_format
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
@@ -32,8 +25,7 @@ from flowgmm_cli.errors import DataError
 _BATCH_IMAGES = 256
 
 
-@dataclass(frozen=True)
-class LoadedPixels:
+class LoadedPixels(NamedTuple):
     """Pixels of images.
 
     Attributes:
@@ -55,105 +47,102 @@ def load_images(images: EncodedImages, config: ImagesConfig, context: DataContex
         file = cache.open_features(cache.path(key, ".features"))
         if file is not None:
             return _open_entry(file, facts, config)
-    notes: list[str] = []
-    headers, errors = _read_headers(images, context)
-    if not headers:
-        _report_errors(errors, images, config, notes)
-    candidates = np.array(list(headers), dtype=np.int64)
-    named = [(images.names[index], header) for index, header in headers.items()]
-    image_format = choose_format(named, config, where=images.where)
-    size = len(candidates) * int(np.prod(image_format.shape))
-    fits = size <= config.memory_bytes
+    decoding = _Decoding(images, config, context)
+    count, shape = len(decoding.candidates), decoding.format.shape
+    width = int(np.prod(shape))
+    fits = count * width <= config.memory_bytes
     if cache is not None and (config.cache == "always" or not fits):
         try:
-            require_space(cache.folder, size)
+            require_space(cache.folder, count * width)
         except OSError as error:
-            notes.append(f"decoded images are not kept: {cache.folder} cannot be written ({error.strerror})")
-            cache = None
-    else:
-        cache = None
-    decoding = _Decoding(images, candidates, image_format, errors, context)
-
-    def finish() -> None:
-        _report_errors(errors, images, config, notes)
-        changes = sorted(decoding.changes.items())
-        notes.extend(f"{count:,} of {len(decoding.rows):,} images: {change}" for change, count in changes)
-
-    if cache is not None:
-        path = cache.path(key, ".features")
-        facts = _write_entry(path, decoding, finish, notes)
-        cache.save(key, facts)
-        if not fits:
-            context.note(f"decoded images are kept in {path} ({size / 2**30:,.1f} GiB)")
-        return _open_entry(FeatureFile(path), facts, config)
-    pixels = np.empty((len(candidates) if fits else 0, *image_format.shape), dtype=np.uint8)
-    for start, batch in decoding.batches():
+            reason = f"{cache.folder} cannot be written ({error.strerror})"
+            decoding.notes.append(f"decoded images are not kept: {reason}")
+        else:
+            path = cache.path(key, ".features")
+            parts = ((pixels.reshape(len(pixels), width), pixel_hashes(pixels)) for _, pixels in decoding)
+            write_features(path, (count, width), np.uint8, parts)
+            rows, kept = decoding.good_rows()
+            notes = np.array(decoding.notes, dtype=object)
+            facts = {"rows": rows, "kept": kept, "shape": np.array(shape), "notes": notes}
+            cache.save(key, facts)
+            if not fits:
+                context.note(f"decoded images are kept in {path} ({count * width / 2**30:,.1f} GiB)")
+            return _open_entry(FeatureFile(path), facts, config)
+    pixels = np.empty((count if fits else 0, *shape), dtype=np.uint8)
+    for start, batch in decoding:
         pixels[start : start + len(batch)] = batch[: len(pixels)]
-    finish()
-    rows = np.array(decoding.rows, dtype=np.int64)
-    kept = candidates[rows]
+    rows, kept = decoding.good_rows()
     if fits:
-        return LoadedPixels(pixels if len(rows) == len(pixels) else pixels[rows], kept, tuple(notes))
-    notes.append("images are decoded each time they are read, since their pixels do not fit in data.memory")
-    return LoadedPixels(_decode_on_read(images, kept, image_format), kept, tuple(notes))
+        return LoadedPixels(pixels if len(rows) == count else pixels[rows], kept, tuple(decoding.notes))
+    note = "images are decoded each time they are read, since their pixels do not fit in data.memory"
+    lazy = _decode_on_read(images, kept, decoding.format)
+    return LoadedPixels(lazy, kept, (*decoding.notes, note))
 
 
 class _Decoding:
-    """Decodes images one after the other; `rows` are the good ones so far, `changes` counts theirs."""
+    """Batches of the decoded images with a readable header, the `candidates`, each with its first row.
 
-    def __init__(
-        self,
-        images: EncodedImages,
-        candidates: Positions,
-        image_format: ImageFormat,
-        errors: dict[int, RowError],
-        context: DataContext,
-    ) -> None:
-        self.images, self.candidates, self.format, self.errors = images, candidates, image_format, errors
-        self._context = context
-        self.rows: list[int] = []
-        self.changes: Counter[str] = Counter()
+    Pixels are 0 where an image is unusable. After the last batch, damaged images raise `DataError` or are
+    noted, see `FaultyRows`.
+    """
 
-    def batches(self) -> Iterator[tuple[int, Bytes]]:
-        """Yield the first row of a batch, and its pixels, 0 where an image is unusable."""
-        results = decode_each(
-            self.images,
-            self.candidates,
-            self.format,
-            lambda done, n: self._context.progress(done, n, "decoding images"),
-        )
-        for part in iterate_batches(len(self.candidates), _BATCH_IMAGES):
-            count = len(self.candidates[part])
-            pixels = np.zeros((count, *self.format.shape), dtype=np.uint8)
-            for row in range(count):
-                result = next(results)
-                if isinstance(result, RowError):
-                    self.errors[int(self.candidates[part.start + row])] = result
-                    continue
-                self.rows.append(part.start + row)
-                self.changes.update(result[1])
-                pixels[row] = result[0]
+    def __init__(self, images: EncodedImages, config: ImagesConfig, context: DataContext) -> None:
+        self._images, self._config, self._context = images, config, context
+        self._errors: dict[int, RowError] = {}
+        self.notes: list[str] = []
+        headers = self._read_headers()
+        if not headers:
+            self._report_errors()
+        self.candidates = np.array(list(headers), dtype=np.int64)
+        named = [(images.names[index], header) for index, header in headers.items()]
+        self.format = choose_format(named, config, where=images.where)
+
+    def _read_headers(self) -> dict[int, ImageHeader]:
+        def read(index: int) -> ImageHeader | RowError:
+            try:
+                return read_header(self._images.content(index))
+            except (UnreadableError, OSError) as error:
+                return unreadable(error)
+
+        headers = {}
+        results = map_in_order(read, len(self._images), self._progress("looking at images"))
+        for index, result in enumerate(results):
+            if isinstance(result, RowError):
+                self._errors[index] = result
+            else:
+                headers[index] = result
+        return headers
+
+    def _progress(self, what: str) -> Callable[[int, int], None]:
+        return lambda done, total: self._context.progress(done, total, what)
+
+    def __iter__(self) -> Iterator[tuple[int, Bytes]]:
+        count, changes = len(self.candidates), Counter[str]()
+        progress = self._progress("decoding images")
+        for part in iterate_batches(count, _BATCH_IMAGES):
+            progress(part.start, count)
+            positions = self.candidates[part]
+            pixels, errors, batch_changes = decode_images(self._images, positions, self.format)
+            self._errors |= {int(positions[place]): error for place, error in errors.items()}
+            changes += batch_changes
             yield part.start, pixels
-        next(results, None)  # the last report of progress
+        progress(count, count)
+        self._report_errors()
+        good = len(self._images) - len(self._errors)
+        self.notes += [
+            f"{number:,} of {good:,} images: {change}" for change, number in sorted(changes.items())
+        ]
 
+    def _report_errors(self) -> None:
+        faulty = FaultyRows(self._images.where, self._config.damage_policy, "images")
+        for index in sorted(self._errors):
+            faulty.add(self._images.where, self._images.names[index], self._errors[index])
+        faulty.finish(len(self._images), self.notes.append)
 
-def _write_entry(path: Path, decoding: _Decoding, finish: Callable[[], None], notes: list[str]) -> Arrays:
-    """Decode into a file and describe it; `finish` may raise an error, which leaves no file."""
-
-    def parts() -> Iterator[tuple[Bytes, Hashes]]:
-        for _, pixels in decoding.batches():
-            yield pixels.reshape(len(pixels), -1), pixel_hashes(pixels)
-        finish()
-
-    shape = len(decoding.candidates), int(np.prod(decoding.format.shape))
-    write_features(path, shape, np.uint8, parts())
-    rows = np.array(decoding.rows, dtype=np.int64)
-    return {
-        "rows": rows,
-        "kept": decoding.candidates[rows],
-        "shape": np.array(decoding.format.shape),
-        "notes": np.array(notes, dtype=object),
-    }
+    def good_rows(self) -> tuple[Positions, Positions]:
+        """Return the usable images after decoding: their places among the candidates, and in all images."""
+        rows = np.flatnonzero(~np.isin(self.candidates, list(self._errors)))
+        return rows, self.candidates[rows]
 
 
 def _open_entry(file: FeatureFile, facts: Arrays, config: ImagesConfig) -> LoadedPixels:
@@ -166,24 +155,6 @@ def _open_entry(file: FeatureFile, facts: Arrays, config: ImagesConfig) -> Loade
     pixels = LazyPixels(read, np.arange(len(rows)), shape, file.read_hashes(0, file.rows)[rows])
     fits = pixels.nbytes <= config.memory_bytes
     return LoadedPixels(pixels.read() if fits else pixels, facts["kept"], tuple(facts["notes"].tolist()))
-
-
-def _read_headers(
-    images: EncodedImages, context: DataContext
-) -> tuple[dict[int, ImageHeader], dict[int, RowError]]:
-    """Return the headers of the readable images and the errors of the others, by position."""
-
-    def read(index: int) -> ImageHeader | RowError:
-        try:
-            return read_header(images.content(index))
-        except (UnreadableError, OSError) as error:
-            return unreadable(error)
-
-    results = list(
-        map_in_order(read, len(images), lambda done, n: context.progress(done, n, "looking at images"))
-    )
-    headers = {index: result for index, result in enumerate(results) if isinstance(result, ImageHeader)}
-    return headers, {index: result for index, result in enumerate(results) if isinstance(result, RowError)}
 
 
 def _decode_on_read(images: EncodedImages, kept: Positions, image_format: ImageFormat) -> LazyPixels:
@@ -201,13 +172,3 @@ def _decode_on_read(images: EncodedImages, kept: Positions, image_format: ImageF
         return pixels
 
     return LazyPixels(read, kept, image_format.shape)
-
-
-def _report_errors(
-    errors: Mapping[int, RowError], images: EncodedImages, config: ImagesConfig, notes: list[str]
-) -> None:
-    """Raise `DataError` or add a note if images cannot be read, see `FaultyRows`."""
-    faulty = FaultyRows(images.where, config.damage_policy, "images")
-    for index in sorted(errors):
-        faulty.add(images.where, images.names[index], errors[index])
-    faulty.finish(len(images), notes.append)

@@ -2,12 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flowgmm_cli.data.images.arrays import (
-    ImageConverter,
-    channels_last,
-    convert_pixels,
-    read_array_header,
-)
+from flowgmm_cli.data.images.arrays import ImageConverter, channels_last, read_array_header
 from flowgmm_cli.data.images.format import ImageFormat
 from flowgmm_cli.errors import DataError
 
@@ -108,8 +103,8 @@ def test_no_rows():
 
 def test_channels_and_sizes_are_those_of_pillow():
     image_format = ImageFormat(3, 4, colour=False, resize="stretch")
-    cells, changes = convert_pixels(COLOUR, image_format)
-    for cell, image in zip(cells, COLOUR, strict=True):
+    convert = ImageConverter(COLOUR.dtype, [], image_format, where="x")
+    for cell, image in zip(convert(COLOUR), COLOUR, strict=True):
         grey = Image.fromarray(image).convert("L").resize((4, 3), Image.Resampling.BILINEAR)
         np.testing.assert_array_equal(cell, np.asarray(grey))
-    assert changes == ["colour is turned into grey"]
+    assert convert.notes == ["colour is turned into grey"]

@@ -7,12 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from flowgmm_cli.data.images.encoded_images import (
-    EncodedImages,
-    decode_images,
-    list_files,
-    map_in_order,
-)
+from flowgmm_cli.data.images.encoded_images import EncodedImages, decode_images, list_files, map_in_order
 from flowgmm_cli.data.images.format import ImageFormat
 from flowgmm_cli.errors import DataError
 

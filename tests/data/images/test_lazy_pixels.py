@@ -54,8 +54,6 @@ def test_indices_compose_as_those_of_arrays_do(data):
         place = data.draw(st.integers(-len(array), len(array) - 1))
         for store in stores:
             np.testing.assert_array_equal(store[place], array[place])
-        index = data.draw(an_index(len(array)))
-        np.testing.assert_array_equal(stores[0].read(index), array[index])
 
 
 def test_rows_of_it_are_taken_without_reading():

@@ -51,11 +51,7 @@ def test_a_hard_file_is_read_cell_by_cell(context, write):
     assert data.class_names == ("Spörts", "日本")
     assert rows.labels.tolist() == [0, 1, -1, 0]
     assert rows.ids.tolist() == ["a", "b", "c", "d"]
-    assert kinds(data) == {
-        "größe": "numeric",
-        "land": "category",
-        "odd, name": "numeric",
-    }
+    assert kinds(data) == {"größe": "numeric", "land": "category", "odd, name": "numeric"}
     assert np.array_equal(rows.columns["größe"], [1.5, np.nan, np.inf, -2e-3], equal_nan=True)
     assert rows.columns["land"].tolist() == ["NA", "DE", "null", None]
     assert [note.split(": left out ")[1][:30] for note in data.notes if "left out" in note] == [
@@ -197,8 +193,7 @@ def with_typos(count):
 
 
 @pytest.mark.parametrize(
-    ("count", "on_error", "left"),
-    [(3, None, 97), (4, None, None), (1, "fail", None), (9, "keep", 91)],
+    ("count", "on_error", "left"), [(3, None, 97), (4, None, None), (1, "fail", None), (9, "keep", 91)]
 )
 def test_rows_with_cells_that_do_not_fit_are_left_out_as_malformed_lines_are(
     context, write, count, on_error, left
