@@ -184,10 +184,7 @@ def load_json(data: bytes) -> Any:
     """
     try:
         return json.loads(
-            data.decode("utf-8"),
-            parse_constant=_parse_float,
-            parse_float=_parse_float,
-            parse_int=_parse_int,
+            data.decode("utf-8"), parse_constant=_parse_float, parse_float=_parse_float, parse_int=_parse_int
         )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None

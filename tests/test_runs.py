@@ -17,14 +17,7 @@ from flowgmm_cli.files import write_json
 from flowgmm_cli.metrics_log import MetricsLog
 from flowgmm_cli.processes import process_info, start_time
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.runs import (
-    Run,
-    create_run,
-    find_run,
-    link_latest,
-    list_runs,
-    open_run,
-)
+from flowgmm_cli.runs import Run, create_run, find_run, link_latest, list_runs, open_run
 from flowgmm_cli.training.pipeline import train
 
 MakeRecipe = Callable[..., Recipe]

@@ -87,8 +87,7 @@ def evaluate(
     flags = {"--split": split != "test", "--baselines": baselines, "--plots": plots}
     if data is not None and (used := [flag for flag, value in flags.items() if value]):
         raise UsageError(
-            f"{used[0]} is for the run's own rows, not for those of --data",
-            hint=f"leave out {used[0]}",
+            f"{used[0]} is for the run's own rows, not for those of --data", hint=f"leave out {used[0]}"
         )
     if data is None:
         from flowgmm_cli.evaluation.result_warnings import model_warnings

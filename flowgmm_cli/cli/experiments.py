@@ -91,12 +91,7 @@ def sweep(
 
 
 def _run_points(
-    kind: str,
-    points: Sequence[Point],
-    out: Path | None,
-    settings: Mapping[str, Any],
-    *,
-    baselines: bool,
+    kind: str, points: Sequence[Point], out: Path | None, settings: Mapping[str, Any], *, baselines: bool
 ) -> dict[str, Any]:
     """Train the points that are not finished and write the results after each; return the last results.
 

@@ -143,11 +143,7 @@ def _init_images(folder: Path, flags: Sequence[str], target: Path | None, *, as_
 
 
 def _profile(
-    file: Path,
-    label: str | None,
-    texts: Sequence[str],
-    encoding: str | None,
-    note: Callable[[str], None],
+    file: Path, label: str | None, texts: Sequence[str], encoding: str | None, note: Callable[[str], None]
 ) -> Profile:
     """Read and profile a table; `DataError` or `UsageError` without a label or an input.
 

@@ -21,12 +21,7 @@ if TYPE_CHECKING:
 
 
 def launch_training(
-    recipe: Recipe | None,
-    resume: Path | None,
-    run_dir: Path | None,
-    processes: int,
-    *,
-    as_json: bool,
+    recipe: Recipe | None, resume: Path | None, run_dir: Path | None, processes: int, *, as_json: bool
 ) -> None:
     """Create the run of a recipe, or take one to resume, and start processes that resume it."""
     from flowgmm_cli.cli.output import settings

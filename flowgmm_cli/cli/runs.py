@@ -86,8 +86,7 @@ def show(run: options.Run = None, run_flag: options.RunFlag = None, as_json: opt
 @app.command("compare", cls=options.Command)
 def compare_runs(
     runs: Annotated[
-        list[str],
-        typer.Argument(metavar="RUN", help="Two or more runs; all are compared with the first."),
+        list[str], typer.Argument(metavar="RUN", help="Two or more runs; all are compared with the first.")
     ],
     save: Annotated[
         Path | None,

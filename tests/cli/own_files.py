@@ -71,11 +71,7 @@ def numbers(
 
 
 def texts(
-    count: int,
-    *,
-    labelled: int | None = None,
-    classes: Sequence[str] = ("sport", "money"),
-    seed: int = 0,
+    count: int, *, labelled: int | None = None, classes: Sequence[str] = ("sport", "money"), seed: int = 0
 ) -> list[Row]:
     """A header and `count` texts, classes in turn; labels after the first `labelled` are blank."""
     draw = random.Random(seed)

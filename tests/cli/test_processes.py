@@ -108,10 +108,7 @@ def processes_of(run: Run) -> dict[int, int]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
-    [
-        ("prior.class_prior=estimated",),
-        ("train.fsdp=true", "flow.actnorm=true", "prior.learn_means=true"),
-    ],
+    [("prior.class_prior=estimated",), ("train.fsdp=true", "flow.actnorm=true", "prior.learn_means=true")],
     ids=["full weights", "divided weights"],
 )
 def test_two_processes_train_the_model_of_a_single_process(

@@ -29,10 +29,7 @@ def test_rows_of_files_replace_the_test_rows(flowgmm: Any, run: Path) -> None:
     value = outcome.json
     assert (value["schema"], value["run"], value["report"]) == ("flowgmm/report/1", str(run), "some.html")
     assert all(Path(path).is_file() for path in value["figures"].values())
-    assert {section["id"] for section in value["sections"] if not section["made"]} == {
-        "baselines",
-        "race",
-    }
+    assert {section["id"] for section in value["sections"] if not section["made"]} == {"baselines", "race"}
     assert not (run / "report.html").exists()
 
 

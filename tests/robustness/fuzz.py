@@ -104,10 +104,7 @@ class Fuzzer:
         )
         Path("t.csv").write_bytes(self.encode("csv"))
         Path("x.npz").write_bytes(self.encode("npz"))
-        for name, text in {
-            "table": RECIPE,
-            "images": IMAGES,
-        }.items():
+        for name, text in {"table": RECIPE, "images": IMAGES}.items():
             Path(f"{name}.yaml").write_text(text, encoding="utf-8")
             code, err = run(["train", f"{name}.yaml", "--run-dir", f"runs/{name}", "--quiet"])
             assert code == 0, err
