@@ -31,8 +31,9 @@ import numpy as np
 from data_sets import DATA_SETS, DataSet, data_folder
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.baselines.run import run_baselines
+from flowgmm_cli.baselines.run import predict_baselines
 from flowgmm_cli.data.cache import user_cache_dir
+from flowgmm_cli.evaluation.metrics import BaselineMetrics, log_probabilities
 from flowgmm_cli.files import read_json, write_json
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
@@ -107,15 +108,15 @@ class Benchmark:
         data = prepare(recipe, self.context)
         if data.test is None:
             raise SystemExit(f"{recipe.name} has no test rows")
-        results = run_baselines(
-            data.train.x.numpy(),
-            data.train.labels.numpy(),
-            data.test.x.numpy(),
-            data.test.labels.numpy(),
-            seed=recipe.run.seed,
-            names=names,
-        )
-        return {name: asdict(result) for name, result in results.items()}
+        arrays = data.train.x.numpy(), data.train.labels.numpy(), data.test.x.numpy()
+        classes = len(data.rows.class_names)
+        predicted = predict_baselines(*arrays, classes=classes, seed=recipe.run.seed, names=names)
+        results = {}
+        for name, prediction in predicted.items():
+            log_p = log_probabilities(prediction.probabilities)
+            metrics = asdict(BaselineMetrics.measure(log_p, data.test.labels.numpy()))
+            results[name] = {**metrics, "seconds": prediction.seconds, "settings": prediction.settings}
+        return results
 
     def _all_labels(self, data_set: DataSet, seed: int) -> dict[str, Any]:
         recipe = self.recipe(data_set, seed, "data.labels.count=null")

@@ -6,6 +6,7 @@ and builds its graph anew for every fold and setting.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -101,17 +102,7 @@ class KernelGraph:
 
 
 Graph = NeighbourGraph | KernelGraph
-_KINDS: tuple[type[Graph], ...] = (NeighbourGraph, KernelGraph)
-
-
-def build_graphs(data: BaselineData) -> list[Graph]:
-    """Build the graphs to choose from."""
-    metrics = ("euclidean", "cosine") if data.x.shape[1] >= MIN_COSINE_FEATURES else ("euclidean",)
-    return [kind(data, metric) for kind in _KINDS for metric in metrics]
-
-
-def _describe(graph: Graph) -> dict[str, Any]:
-    return {"graph": graph.name, "metric": graph.metric}
+_KINDS: dict[str, type[Graph]] = {kind.name: kind for kind in (NeighbourGraph, KernelGraph)}
 
 
 class LabelSpreading:
@@ -126,12 +117,13 @@ class LabelSpreading:
         """Spread the labels over the graph of `settings`, or search the graph first."""
         data = BaselineData(np.asarray(x), np.asarray(labels), self.seed)
         if settings is None:
-            self._data, self._graphs = data, build_graphs(data)
+            metrics = ("euclidean", "cosine") if data.x.shape[1] >= MIN_COSINE_FEATURES else ("euclidean",)
+            pairs = itertools.product(_KINDS, metrics)
+            self._data, self._graphs = data, {pair: _KINDS[pair[0]](data, pair[1]) for pair in pairs}
             settings = self.settings_without(NO_ROWS)
-            graphs = iter(self._graphs)
+            graph = self._graphs[settings["graph"], settings["metric"]]
         else:
-            graphs = (kind(data, settings["metric"]) for kind in _KINDS if kind.name == settings["graph"])
-        graph = next(graph for graph in graphs if _describe(graph).items() <= settings.items())
+            graph = _KINDS[settings["graph"]](data, settings["metric"])
         matrix = graph.affinity_matrix(settings["width"])
         self._shares = self._propagate(graph, matrix, settings["alpha"], data, [data.labelled])[:, 0]
         self._graph = graph
@@ -143,9 +135,9 @@ class LabelSpreading:
 
     def settings_without(self, rows: Index) -> Mapping[str, Any]:
         """See `flowgmm_cli.baselines.base.ChoosesSettings`."""
-        data, graphs = self._data, self._graphs
+        data, graphs = self._data, self._graphs.values()
         candidates = [
-            (graph, width, alpha) for graph in graphs for width in graph.widths for alpha in graph.alphas
+            (graph, *pair) for graph in graphs for pair in itertools.product(graph.widths, graph.alphas)
         ]
 
         @lru_cache(maxsize=1)  # candidates come graph by graph, and a matrix may be dense
@@ -160,7 +152,7 @@ class LabelSpreading:
             return np.concatenate([shares[index, split] for split, index in enumerate(nodes)])
 
         graph, width, alpha = data.search(candidates, predict, candidates[0], ignore=rows)
-        return {**_describe(graph), "width": width, "alpha": alpha}
+        return {"graph": graph.name, "metric": graph.metric, "width": width, "alpha": alpha}
 
     def _propagate(
         self, graph: Graph, matrix: Any, alpha: float, data: BaselineData, sets: Sequence[Index]

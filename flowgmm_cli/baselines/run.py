@@ -5,6 +5,7 @@ Each one chooses its settings by cross-validation on the labelled rows alone.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,11 +21,14 @@ from flowgmm_cli.errors import FlowgmmError, PluginError
 from flowgmm_cli.evaluation.metrics import (
     BaselineMetrics,
     BaselineResult,
+    Evaluation,
     FloatArray,
     Floats,
     IntArray,
     log_probabilities,
 )
+from flowgmm_cli.evaluation.predictions import CrossFittedPredictions, StoredPredictions
+from flowgmm_cli.evaluation.verdict import Outcome, judge
 from flowgmm_cli.plugins.registry import registry
 
 Progress = Callable[[int, int, str], None]
@@ -40,6 +44,71 @@ class BaselinePrediction:
     seconds: float  # time for choosing settings, fitting and predicting
 
 
+@dataclass(frozen=True)
+class ComparedRows:
+    """Rows for the baselines, with the model's predictions."""
+
+    x: npt.NDArray[np.float32]  # all training rows `(N, D)`
+    labels: npt.NDArray[np.int64]  # their visible labels `(N,)`, -1 for unlabelled rows
+    cross_fitted: CrossFittedPredictions | None  # the model's predictions for labelled training rows
+    x_held_out: npt.NDArray[np.float32]  # labelled held-out rows `(M, D)`; M is 0 without any
+    held_out: StoredPredictions | None  # the model's predictions for them
+
+
+def compare_with_baselines(
+    evaluation: Evaluation,
+    rows: ComparedRows,
+    *,
+    classes: int,
+    seed: int,
+    names: Sequence[str] | None = None,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Evaluation:
+    """Fit the baselines and add their results to an evaluation, with the verdict.
+
+    The verdict counts every labelled row that was held out once: cross-fitted rows and test rows. Every
+    method predicts the same rows from the same labels. Rows of a validation split do not count, because their
+    labels have stopped the training of the model. The other arguments and the errors are those of
+    `predict_baselines`.
+    """
+    models: dict[str, StoredPredictions] = {}
+    folds = None
+    if rows.cross_fitted is not None:
+        models["cross_fitted"] = rows.cross_fitted
+        folds = np.full(len(rows.labels), -1, dtype=np.int64)
+        folds[rows.cross_fitted.rows] = rows.cross_fitted.folds
+    if rows.held_out is not None:
+        models["held_out"] = rows.held_out
+    counted = [key for key in models if key == "cross_fitted" or evaluation.split == "test"]
+    results: dict[str, BaselineResult] = {}
+    outcomes: dict[str, Outcome] = {}
+    work: dict[str, Any] = {"names": names, "progress": progress, "warn": warn}
+    predicted = predict_baselines(
+        rows.x, rows.labels, rows.x_held_out, classes=classes, seed=seed, folds=folds, **work
+    )
+    for name, prediction in predicted.items():
+        probabilities = {"held_out": prediction.probabilities, "cross_fitted": prediction.cross_fitted}
+        log_p = {key: log_probabilities(p) for key, p in probabilities.items() if p is not None}
+        metrics = {
+            key: BaselineMetrics.measure(log_p[key], model.labels, model.correct)
+            for key, model in models.items()
+        }
+        results[name] = BaselineResult(
+            **vars(metrics.get("held_out") or metrics["cross_fitted"]),
+            cross_fitted=metrics.get("cross_fitted"),
+            seconds=prediction.seconds,
+            settings=prediction.settings,
+        )
+        outcomes[name] = Outcome.measure([(log_p[key], models[key].labels) for key in counted])
+    verdict = None
+    if counted and outcomes:
+        correct = np.concatenate([models[key].correct for key in counted])
+        log_p_true = np.concatenate([models[key].log_probability for key in counted])
+        verdict = judge(Outcome(correct, -log_p_true), outcomes)
+    return dataclasses.replace(evaluation, baselines=results, verdict=verdict)
+
+
 def baseline_names(warn: Callable[[str], None] | None = None) -> list[str]:
     """List the baselines that can be used: the built-in ones, then those of plugins.
 
@@ -53,31 +122,6 @@ def baseline_names(warn: Callable[[str], None] | None = None) -> list[str]:
         elif entry.state != "disabled" and warn:
             warn(entry.problem)
     return names
-
-
-def run_baselines(
-    x_train: FloatArray,
-    labels: IntArray,
-    x_test: FloatArray,
-    y_test: IntArray,
-    *,
-    seed: int,
-    names: Sequence[str] | None = None,
-    progress: Progress | None = None,
-    warn: Callable[[str], None] | None = None,
-) -> dict[str, BaselineResult]:
-    """Fit the baselines on `x_train` and evaluate them on the test rows with true labels `y_test`, `(M,)`.
-
-    The other arguments and the errors are those of `predict_baselines`.
-    """
-    classes = int(max(np.max(labels), np.max(y_test))) + 1
-    results: dict[str, BaselineResult] = {}
-    for name, result in predict_baselines(
-        x_train, labels, x_test, classes=classes, seed=seed, names=names, progress=progress, warn=warn
-    ).items():
-        metrics = vars(BaselineMetrics.measure(log_probabilities(result.probabilities), y_test))
-        results[name] = BaselineResult(**metrics, seconds=result.seconds, settings=result.settings)
-    return results
 
 
 def predict_baselines(
@@ -126,20 +170,17 @@ def predict_baselines(
     results: dict[str, BaselinePrediction] = {}
     for done, name in enumerate(names):
         report(done, len(names), name)
-        start = time.perf_counter()
         try:
-            parts = _fit_and_predict(name, x_train, visible, x_test, classes, seed, folds)
+            results[name] = _predict(name, x_train, visible, x_test, classes, seed, folds)
         except PluginError as error:
             if warn is None:
                 raise
             warn("; ".join([error.message, *error.details]))
-        else:
-            results[name] = BaselinePrediction(*parts, time.perf_counter() - start)
     report(len(names), len(names), "")
     return results
 
 
-def _fit_and_predict(
+def _predict(
     name: str,
     x: npt.NDArray[np.float32],
     labels: npt.NDArray[np.int64],
@@ -147,45 +188,40 @@ def _fit_and_predict(
     classes: int,
     seed: int,
     folds: npt.NDArray[np.int64] | None,
-) -> tuple[Floats, Floats | None, dict[str, Any]]:
+) -> BaselinePrediction:
     """Fit a baseline and predict; an error of a plugin becomes a `PluginError`."""
+    start = time.perf_counter()
     entry = registry().find("baseline", name)
     component = Component(kind="baseline", use=name, config=entry.spec().config())
     baseline: Baseline = registry().build(component, classes=classes, seed=seed)
+
+    def predict(rows: npt.NDArray[np.float32]) -> Floats:
+        return check_probabilities(baseline.predict_proba(rows), (len(rows), classes))
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of convergence: a baseline that stops early is still valid
             baseline.fit(x, labels)
-            probabilities, settings = np.empty((0, classes)), dict(baseline.settings)
-            if len(x_test):
-                probabilities = check_probabilities(baseline.predict_proba(x_test), (len(x_test), classes))
+            chosen = settings = dict(baseline.settings)
+            probabilities = predict(x_test) if len(x_test) else np.empty((0, classes))
             cross_fitted = None
-            if folds is not None:
-                cross_fitted = _cross_fit(baseline, x, labels, folds, classes)
-        return probabilities, cross_fitted, settings
+            if (
+                folds is not None
+            ):  # each row is predicted after a fit with the same settings, without its label
+                cross_fitted = np.empty((len(x), classes))
+                for fold in np.unique(folds[folds >= 0]):
+                    own = folds == fold
+                    if isinstance(baseline, ChoosesSettings):
+                        settings = dict(baseline.settings_without(np.flatnonzero(own)))
+                    baseline.fit(x, np.where(own, -1, labels), settings)
+                    cross_fitted[own] = predict(x[own])
+                cross_fitted = cross_fitted[folds >= 0]
     except Exception as error:  # a plugin can raise any
         if entry.builtin or isinstance(error, FlowgmmError):
             raise
         details = [f"{type(error).__name__}: {error}"]
         raise PluginError(f"{entry.label} failed", details=details) from error
-
-
-def _cross_fit(
-    baseline: Baseline,
-    x: npt.NDArray[np.float32],
-    labels: npt.NDArray[np.int64],
-    folds: npt.NDArray[np.int64],
-    classes: int,
-) -> Floats:
-    """Predict the rows of each fold after a fit with the same settings, without their labels."""
-    result, settings = np.empty((len(x), classes)), dict(baseline.settings)
-    for fold in np.unique(folds[folds >= 0]):
-        own = folds == fold
-        if isinstance(baseline, ChoosesSettings):
-            settings = dict(baseline.settings_without(np.flatnonzero(own)))
-        baseline.fit(x, np.where(own, -1, labels), settings)
-        result[own] = check_probabilities(baseline.predict_proba(x[own]), (int(own.sum()), classes))
-    return result[folds >= 0]
+    return BaselinePrediction(probabilities, cross_fitted, chosen, time.perf_counter() - start)
 
 
 def check_probabilities(values: Any, shape: tuple[int, int]) -> Floats:

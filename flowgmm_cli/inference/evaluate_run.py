@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from flowgmm_cli.api import DataContext, Rows
-from flowgmm_cli.baselines.comparison import ComparedRows, compare_with_baselines
+from flowgmm_cli.baselines.run import ComparedRows, compare_with_baselines
 from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import DataError, RunError

@@ -13,8 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from flowgmm_cli.api import Component, Config
 from flowgmm_cli.baselines import linear
 from flowgmm_cli.baselines.base import ChoosesSettings
-from flowgmm_cli.baselines.comparison import ComparedRows, compare_with_baselines
-from flowgmm_cli.baselines.run import predict_baselines
+from flowgmm_cli.baselines.run import ComparedRows, compare_with_baselines, predict_baselines
 from flowgmm_cli.baselines.specs import SPECS
 from flowgmm_cli.evaluation.cross_validation import assign_folds
 from flowgmm_cli.evaluation.metrics import Evaluation, classification_metrics

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.baselines.comparison import ComparedRows
+from flowgmm_cli.baselines.run import ComparedRows
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.inference.evaluate_run import evaluate_run
