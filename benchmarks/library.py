@@ -17,7 +17,6 @@ from flowgmm_cli.devices import Engine, deterministic
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.load import parse_resolved
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.training.callbacks import StepCallbacks
 from flowgmm_cli.training.model_init import initialise_model
 from flowgmm_cli.training.step import build_step
 from flowgmm_cli.training.trainer import Trainer
@@ -112,7 +111,7 @@ class Library:
             train = recipe.train.model_copy(update={"max_steps": times + 2})
             timed = recipe.model_copy(update={"train": train})
             with deterministic(recipe.run.deterministic):
-                Trainer(step, rows, timed, self.engine, callbacks=StepCallbacks(on_step=on_step)).fit()
+                Trainer(step, rows, timed, self.engine, on_step=on_step).fit()
             # The first step sets up the state of the optimiser, and the last step writes the metrics.
             return [b - a for a, b in pairwise(ends[:-1])]
 

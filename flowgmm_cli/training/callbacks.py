@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -31,14 +31,6 @@ class Callbacks:
     overall: Callable[[float, str, float | None], None] = lambda share, text, seconds_left: None
 
 
-@dataclass(frozen=True)
-class StepCallbacks:
-    """Functions that a trainer calls after each step; `should_stop` returns True to save and stop."""
-
-    should_stop: Callable[[], bool] = lambda: False
-    on_step: Callable[[int, int, Mapping[str, Any]], None] = lambda step, steps, values: None
-
-
 class Interrupt:
     """Ctrl-C, SIGTERM, and SIGHUP of a closed terminal.
 
@@ -46,17 +38,17 @@ class Interrupt:
 
     Within `defer`, a signal only sets `is_requested`; at other times it raises KeyboardInterrupt. As a
     context manager it restores the previous handlers. Outside the main thread it receives no signal, and
-    under `nohup` no SIGHUP.
+    under `nohup` no SIGHUP. `also` is a further reason to save and stop.
     """
 
-    def __init__(self) -> None:
-        self._requested = False
-        self._deferred = False
-        self._previous: dict[int, object] = {}
+    def __init__(self, also: Callable[[], bool] = lambda: False) -> None:
+        self._requested = self._deferred = False
+        self._also = also
+        self._previous: dict[int, Any] = {}
 
     def is_requested(self) -> bool:
         """Return True if a signal has come, or the launcher of this process has ended."""
-        return self._requested or parent_has_ended()
+        return self._requested or self._also() or parent_has_ended()
 
     @contextmanager
     def defer(self) -> Iterator[None]:
@@ -76,7 +68,7 @@ class Interrupt:
         # a launcher stops all processes when one fails, and the main process has yet to print the error
         ignore = error_type is not None and world_size() > 1
         for number, handler in self._previous.items():
-            signal.signal(number, signal.SIG_IGN if ignore else handler)  # type: ignore[arg-type]
+            signal.signal(number, signal.SIG_IGN if ignore else handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._requested or not self._deferred:

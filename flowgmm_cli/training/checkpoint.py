@@ -15,7 +15,7 @@ from flowgmm_cli.errors import RunError
 from flowgmm_cli.files import MALFORMED, read_tensors, select_prefix, write_tensors
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import CheckpointConfig
-from flowgmm_cli.training.fsdp import distribute_like, full_tensor, is_sharded, local_shard
+from flowgmm_cli.training.fsdp import distribute_like, full_tensor, is_sharded, local_shard, shard_like
 from flowgmm_cli.training.optim import optimiser_parameters
 
 FORMAT = "flowgmm/checkpoint/1"
@@ -61,12 +61,12 @@ def save_checkpoint(
     The file holds full tensors, sharded weights or not. If weights are sharded, all processes must call this,
     and one of them `writes`.
     """
-    parts = {f"model.{name}": (value, value) for name, value in model.state_dict().items()}
-    parts |= {f"teacher.{name}": (value, value) for name, value in teacher.state_dict().items()}
+    parts = {f"model.{name}": value for name, value in model.state_dict().items()}
+    parts |= {f"teacher.{name}": value for name, value in teacher.state_dict().items()}
     parameters = optimiser_parameters(model)
     for index, state in optimiser.state_dict()["state"].items():
         for name, value in state.items():
-            parts[f"optimiser.{index}.{name}"] = (torch.as_tensor(value), parameters[index])
+            parts[f"optimiser.{index}.{name}"] = shard_like(torch.as_tensor(value), parameters[index])
     tensors = _full_tensors(parts, keep=writes)
     if writes:
         write_tensors(path, tensors, {"format": FORMAT, "progress": json.dumps(asdict(progress))})
@@ -115,7 +115,7 @@ class BestModel:
     def save(self, *, writes: bool = True) -> None:
         """Write the weights if they are new; see `save_checkpoint`."""
         if self.path is not None and not self._is_saved:
-            state = _full_tensors({name: (value, value) for name, value in self._state.items()}, keep=writes)
+            state = _full_tensors(self._state, keep=writes)
             if writes:
                 write_tensors(self.path, state)
             self._is_saved = True
@@ -140,8 +140,7 @@ class CheckpointSchedule:
 
     def is_due(self, step: int, *, is_late: bool | None = None) -> bool:
         """Return True if a checkpoint is due after `step` steps; `is_late` as all processes agree on it."""
-        config = self.config
-        periods = ((config.every_epochs or 0) * self.steps_per_epoch, config.every_steps or 0)
+        periods = ((self.config.every_epochs or 0) * self.steps_per_epoch, self.config.every_steps or 0)
         is_late = self.is_late() if is_late is None else is_late
         due = is_late or any(period and step % period == 0 for period in periods)
         if due:
@@ -161,16 +160,13 @@ def load_state(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -
         raise RunError(f"{path} does not fit this model", details=details, hint=hint) from None
 
 
-def _full_tensors(parts: Mapping[str, tuple[Tensor, Tensor]], *, keep: bool) -> dict[str, Tensor]:
-    """Full tensors, each of (a value or a local shard, a tensor that is sharded alike).
-
-    They are gathered one after the other and moved to the CPU: a device may have no room for all.
-    """
+def _full_tensors(parts: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+    """Gather tensors one after the other and move them to the CPU: a device may have no room for all."""
     tensors: dict[str, Tensor] = {}
-    for name, (value, like) in parts.items():
-        tensor = full_tensor(value, like)
+    for name, value in parts.items():
+        tensor = full_tensor(value)
         if keep:
-            tensors[name] = tensor.cpu() if is_sharded(like) else tensor
+            tensors[name] = tensor.cpu() if is_sharded(value) else tensor
     return tensors
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,15 +20,14 @@ from flowgmm_cli.formatting import format_number
 from flowgmm_cli.recipe.schema import Recipe, TrainConfig
 from flowgmm_cli.recipe.variants import vary
 from flowgmm_cli.runs import Run
-from flowgmm_cli.training.callbacks import Callbacks, Interrupt, StepCallbacks
-from flowgmm_cli.training.dataset import Sampler
+from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 from flowgmm_cli.training.distributed import Distributed
 from flowgmm_cli.training.model_init import initialise_model
 from flowgmm_cli.training.optim import create_ema_model
 from flowgmm_cli.training.plan import TrainingPlan, count_epochs
 from flowgmm_cli.training.prepare import PreparedData
 from flowgmm_cli.training.step import TrainingStep, build_step
-from flowgmm_cli.training.trainer import FitResult, Trainer
+from flowgmm_cli.training.trainer import FitResult, OnStep, Trainer
 from flowgmm_cli.training.validation import Validator
 
 _PROGRESS_METRICS = {  # names for people
@@ -63,18 +62,25 @@ class TrainContext:
         classes, seed, shape = data.classes, recipe.run.seed, data.preprocessor.shape
         model = initialise_model(recipe, x, labels, classes=classes, seed=seed, shape=shape)
         labelled = int((labels >= 0).sum())
-        return build_step(
-            recipe,
-            model.to(self.engine.device),
-            features=x.shape[1],
-            labelled=labelled,
-            unlabelled=data.train.total - labelled,
-            preprocessor=data.preprocessor,
-        )
+        sizes = {"features": x.shape[1], "labelled": labelled, "unlabelled": data.train.total - labelled}
+        return build_step(recipe, model.to(self.engine.device), **sizes, preprocessor=data.preprocessor)
 
-    def ramp_notes(self) -> Iterator[str]:
-        """Notes on loss terms that do not reach their full weight before training ends."""
-        epochs = count_epochs(self.recipe.train, self.data.train.total)
+    def first_batch(self, rows: Tensors) -> tuple[Tensors, Tensors]:
+        """First labelled rows and first rows of all, as many as in a step."""
+        train = self.recipe.train
+        labelled = (rows.labels >= 0).nonzero().flatten()[: train.labelled_batch_size]
+        return rows[labelled], rows[: train.batch_size]
+
+    def describe(self) -> Iterator[str]:
+        """Describe rows, device and processes, and loss terms that stay below their full weight."""
+        data, processes, fsdp = self.data, self.group.world_size, self.recipe.train.fsdp
+        yield from (*data.rows.notes, *data.preprocessor.notes, *data.describe())
+        divided = ", weights divided among them" if fsdp else ""
+        many = f", {processes} processes{divided}" if processes > 1 else ""
+        yield f"device  {self.engine.describe()}{many}"
+        if fsdp and processes == 1:
+            yield "fsdp    there is one process, which keeps all weights; `--processes N` divides them"
+        epochs = count_epochs(self.recipe.train, data.train.total)
         for index, regulariser in enumerate(self.recipe.regularisers):
             ramp = getattr(regulariser.config, "ramp_epochs", 0.0)
             if ramp > epochs:
@@ -103,8 +109,6 @@ class FitJob:
     def settings(self, recipe: Recipe) -> Recipe:
         """Return the recipe of this training."""
         recipe = vary(recipe, self.changes) if self.changes else recipe
-        if self.share == 1:
-            return recipe
         return recipe.model_copy(update={"train": shorten(recipe.train, self.share)})
 
     def epochs(self, context: TrainContext) -> float:
@@ -144,9 +148,9 @@ class PreparedFit:
                 recipe,
                 context.engine,
                 validator=self._validator() if run else None,
-                folder=run.checkpoints if run else None,
-                metrics=run.metrics if run else None,
-                callbacks=StepCallbacks(context.interrupt.is_requested, self._progress()),
+                run=run,
+                interrupt=context.interrupt,
+                on_step=self._progress(),
                 group=context.group,
             )
             return trainer.fit()
@@ -167,15 +171,7 @@ class PreparedFit:
 
     def uses_global_rng(self) -> bool:
         """Return True if a step draws from torch's global generator, as dropout does; takes one to see."""
-        train, student = self.context.recipe.train, copy.deepcopy(self.step.model).train()
-        sampler = Sampler(
-            self.rows,
-            batch_size=train.batch_size,
-            labelled_batch_size=train.labelled_batch_size,
-            seed=0,
-            pool=self.step.objective.pool,
-        )
-        batch = sampler.batch(0)
+        student, batch = copy.deepcopy(self.step.model).train(), self.context.first_batch(self.rows)
         state = torch.get_rng_state()
         try:
             with self.context.engine.autocast():
@@ -185,21 +181,13 @@ class PreparedFit:
             torch.set_rng_state(state)
 
     def _validator(self) -> Validator | None:
-        context = self.context
-        val, device = context.data.val, context.engine.device
+        context, val = self.context, self.context.data.val
         if val is None:
             return None
-        return Validator(
-            self.step,
-            val.to(device),
-            metric=context.recipe.checkpoint.best.metric,
-            seed=context.recipe.run.seed,
-            engine=context.engine,
-            pixels=context.data.preprocessor.pixels,
-            group=context.group,
-        )
+        rows, pixels = val.to(context.engine.device), context.data.preprocessor.pixels
+        return Validator(self.step, rows, context.recipe, context.engine, pixels=pixels, group=context.group)
 
-    def _progress(self) -> Callable[[int, int, Mapping[str, Any]], None]:
+    def _progress(self) -> OnStep:
         detail = ""
 
         def on_step(step: int, steps: int, values: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.module_tracker import ModuleTracker
 
 from flowgmm_cli.bijection import Bijection
 from flowgmm_cli.errors import RecipeError
@@ -107,15 +108,18 @@ def local_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 @torch.no_grad()
-def full_tensor(tensor: Any, like: Any = None) -> Any:
-    """Gather a `DTensor`, or a local shard of a tensor sharded like `like`; return others as they are.
-
-    All processes must call this.
-    """
-    if is_sharded(like) and tensor.ndim and not is_sharded(tensor):
-        layout = {"shape": like.shape, "stride": like.stride()}
-        tensor = type(like).from_local(tensor, like.device_mesh, like.placements, run_check=False, **layout)
+def full_tensor(tensor: Any) -> Any:
+    """Gather a `DTensor`, which all processes must call; return another tensor as it is."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor
+
+
+@torch.no_grad()
+def shard_like(tensor: Tensor, like: Any) -> Any:
+    """Return the `DTensor` of a local shard of a tensor sharded like `like`; nothing is sent."""
+    if not is_sharded(like) or is_sharded(tensor) or not tensor.ndim:
+        return tensor
+    layout = {"shape": like.shape, "stride": like.stride()}
+    return type(like).from_local(tensor, like.device_mesh, like.placements, run_check=False, **layout)
 
 
 @torch.no_grad()
@@ -136,10 +140,19 @@ def find_blocks(flow: nn.Module, x: Tensor) -> list[nn.Module]:
     Parameters in no block are few, or are used by other modules than their owner. A coupling of a
     `CouplingStack`, for example, is never called itself, but its network is. `x` is a few rows.
     """
-    calls = _CallRecorder(flow)
-    with calls:
+    recorder = _CallRecorder()
+    with recorder.tracker, recorder:
         flow(x)
-    blocks = [module for module in _candidates(flow, calls.called) if calls.owns_its_parameters(module)]
+    root = type(flow).__name__  # as the tracker names modules
+    names = {module: f"{root}.{name}" for name, module in flow.named_modules()}
+    called = {module for module, name in names.items() if name in recorder.called}
+
+    def owns_its_parameters(module: nn.Module) -> bool:
+        """Return True if its parameters are used during its calls and at no other time."""
+        users = (recorder.used_in.get(parameter, {names[module]}) for parameter in module.parameters())
+        return all(names[module] in calls for calls in users)
+
+    blocks = [module for module in _candidates(flow, called) if owns_its_parameters(module)]
     owners = Counter(parameter for block in blocks for parameter in block.parameters())
     blocks = [block for block in blocks if all(owners[parameter] == 1 for parameter in block.parameters())]
     largest = max((_size(block) for block in blocks), default=0)
@@ -195,44 +208,20 @@ def _size(module: nn.Module) -> int:
 
 
 class _CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Records which modules are called, and during which calls each parameter is used."""
+    """Records which modules are called, and during which calls each parameter is used, by their names."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.called: set[nn.Module] = set()
-        self._used_in: dict[nn.Parameter, set[nn.Module]] = {}
-        self._stack: list[nn.Module] = []
-        self._module = module
-        self._handles: list[Any] = []
-
-    def __enter__(self) -> _CallRecorder:
-        for module in self._module.modules():
-            self._handles.append(module.register_forward_pre_hook(self._enter_call))
-            self._handles.append(module.register_forward_hook(self._leave_call))
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)  # type: ignore[no-untyped-call]
-        for handle in self._handles:
-            handle.remove()
-
-    def owns_its_parameters(self, module: nn.Module) -> bool:
-        """Return True if the parameters of `module` are used during its calls and at no other time."""
-        return all(module in self._used_in.get(parameter, {module}) for parameter in module.parameters())
-
-    def _enter_call(self, module: nn.Module, inputs: Any) -> None:
-        self.called.add(module)
-        self._stack.append(module)
-
-    def _leave_call(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
-        self._stack.pop()
+        self.tracker = ModuleTracker()
+        self.called: set[str] = set()
+        self.used_in: dict[nn.Parameter, set[str]] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        callers = set(self._stack)
+        calls = set(self.tracker.parents)
+        self.called |= calls
         for leaf in tree_leaves((args, kwargs)):
             if isinstance(leaf, nn.Parameter):
-                self._used_in[leaf] = self._used_in.get(leaf, callers) & callers
+                self.used_in[leaf] = self.used_in.get(leaf, calls) & calls
         return func(*args, **(kwargs or {}))

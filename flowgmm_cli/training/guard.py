@@ -33,11 +33,11 @@ class NonFiniteGuard:
         """Return the loss, or NaN in place of a loss that is not finite, so that its gradients show it."""
         return loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)
 
-    def watch(self, optimiser: torch.optim.Optimizer, step: int, norm: Tensor) -> None:
+    def watch(self, optimiser: Any, step: int, norm: Tensor) -> None:
         """Check the gradient norm of a step before the optimiser takes it."""
         is_bad = ~norm.detach().isfinite()
         self._first = torch.minimum(self._first, torch.where(is_bad, step, _NEVER))
-        optimiser.found_inf = (self._first != _NEVER).float()  # type: ignore[attr-defined]
+        optimiser.found_inf = (self._first != _NEVER).float()
 
     def first_bad_step(self) -> int | None:
         """First step that was skipped; waits for the device."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -36,6 +36,11 @@ _PRIOR_ROWS = 20_000  # enough for weights to a third of a percent
 _WARM_UP_ROWS = 20_000  # enough for means to a hundredth of a standard deviation
 
 
+def prior_config(recipe: Recipe) -> GMMConfig:
+    """Settings of the mixture."""
+    return cast(GMMConfig, recipe.prior.config)  # the only kind of prior
+
+
 @torch.no_grad()
 def initialise_model(
     recipe: Recipe,
@@ -58,14 +63,13 @@ def initialise_model(
         DataError: there are too few rows for the means that the recipe asks for.
         RecipeError: the prior does not fit the number of features or classes.
     """
-    config = cast(GMMConfig, recipe.prior.config)
+    config = prior_config(recipe)
     shape = shape or (x.shape[1],)
     rng = generator(seed, "init")
-    flow = build_flow(recipe.flow, shape, rng).eval()  # no dropout
+    flow: Any = build_flow(recipe.flow, shape, rng).eval()  # no dropout
     dims = mixture_dims(config, x.shape[1], latent_sizes(flow))
-    initialise = getattr(flow, "initialise", None)  # data-dependent layers such as actnorm
-    if initialise is not None:
-        initialise(x[:_CHUNK])
+    if hasattr(flow, "initialise"):  # data-dependent layers such as actnorm
+        flow.initialise(x[:_CHUNK])
     # means are points of the latent space; a flow that starts as the identity maps each row to itself
     is_labelled = labels >= 0
     others = _select_unlabelled(x, is_labelled) if config.means in USES_UNLABELLED else x[:0]

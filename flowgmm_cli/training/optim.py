@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import TrainConfig
+from flowgmm_cli.training.fsdp import full_tensor, is_sharded
 
 _START = 1 / 25  # first learning rate of one_cycle, as a share of the highest
 _END = 1e-4  # last learning rate, likewise
@@ -43,13 +44,9 @@ def optimiser_parameters(model: FlowMixture) -> list[nn.Parameter]:
 
 def _names(model: FlowMixture) -> tuple[list[str], list[str]]:
     """Names of the trained parameters with weight decay, and of those without."""
-    decayed: list[str] = []
-    other: list[str] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            decays = name.startswith("flow.") and parameter.ndim > 1
-            (decayed if decays else other).append(name)
-    return decayed, other
+    trained = [(name, value.ndim) for name, value in model.named_parameters() if value.requires_grad]
+    decayed = [name for name, ndim in trained if name.startswith("flow.") and ndim > 1]
+    return decayed, [name for name, _ in trained if name not in decayed]
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
@@ -78,30 +75,21 @@ def _cosine(fraction: float) -> float:
     return (1 - math.cos(math.pi * fraction)) / 2
 
 
-def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of every parameter group."""
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-
-
 def gradient_norm(model: nn.Module) -> Tensor:
     """Total norm of the gradients, sharded or not."""
     grads = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    sharded = [grad for grad in grads if hasattr(grad, "full_tensor")]
-    norm = torch.nn.utils.get_total_norm([grad for grad in grads if not hasattr(grad, "full_tensor")])
-    if sharded:
-        sharded_norm: Any = torch.nn.utils.get_total_norm(sharded)
-        norm = torch.hypot(norm, sharded_norm.full_tensor())
-    return norm
+    sharded = [grad for grad in grads if is_sharded(grad)]
+    norm = torch.nn.utils.get_total_norm([grad for grad in grads if not is_sharded(grad)])
+    return torch.hypot(norm, full_tensor(torch.nn.utils.get_total_norm(sharded))) if sharded else norm
 
 
-def clip_gradients(optimiser: torch.optim.Optimizer, norm: Tensor, max_norm: float | None) -> None:
+def clip_gradients(optimiser: Any, norm: Tensor, max_norm: float | None) -> None:
     """Let the next step of a fused optimiser scale gradients of a total `norm` to at most `max_norm`.
 
     It divides them by `grad_scale` as it reads them, which saves a pass over all gradients.
     """
     if max_norm is not None:
-        optimiser.grad_scale = ((norm + 1e-6) / max_norm).clamp(min=1.0).float()  # type: ignore[attr-defined]
+        optimiser.grad_scale = ((norm + 1e-6) / max_norm).clamp(min=1.0).float()
 
 
 def create_ema_model(model: FlowMixture) -> FlowMixture:

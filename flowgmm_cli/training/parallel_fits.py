@@ -79,7 +79,7 @@ def fit_in_threads(fits: Sequence[PreparedFit], context: TrainContext, title: st
         torch.set_num_threads(max(1, all_threads // len(fits)))  # of this thread
         fit, report = fits[index], partial(progress, index)
         callbacks = replace(context.callbacks, progress=report)
-        interrupt = _SharedInterrupt(context.interrupt, stop)
+        interrupt = Interrupt(lambda: stop.is_set() or context.interrupt.is_requested())
         own_context = replace(fit.context, interrupt=interrupt, callbacks=callbacks)
         result = replace(fit, context=own_context).run_to_end()
         report(result.progress.step, result.progress.step, fit.title, "")
@@ -99,18 +99,6 @@ def fit_in_threads(fits: Sequence[PreparedFit], context: TrainContext, title: st
     if errors:  # trainings that stopped because of another's error come last
         raise min(errors, key=lambda error: isinstance(error, InterruptedRunError))
     return [future.result() for future in futures]
-
-
-class _SharedInterrupt(Interrupt):
-    """The interrupt of the run, which is deferred already, or the failure of another training."""
-
-    def __init__(self, interrupt: Interrupt, stop: threading.Event) -> None:
-        super().__init__()
-        self._interrupt, self._stop = interrupt, stop
-
-    def is_requested(self) -> bool:
-        """Return True to stop."""
-        return self._stop.is_set() or self._interrupt.is_requested()
 
 
 class _SummedProgress:

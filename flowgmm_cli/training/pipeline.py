@@ -13,16 +13,12 @@ import torch
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.fingerprint import row_hashes
-from flowgmm_cli.devices import create_engine, deterministic
-from flowgmm_cli.errors import RunError
+from flowgmm_cli.devices import Engine, create_engine, deterministic
+from flowgmm_cli.errors import InterruptedRunError, RunError
 from flowgmm_cli.evaluation.evaluation_file import cross_fitted_file, evaluate_cross_fitted, save_evaluation
 from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
 from flowgmm_cli.evaluation.predictions import collect_cross_fitted, collect_predictions
-from flowgmm_cli.evaluation.result_warnings import (
-    ResultWarning,
-    label_warnings,
-    model_warnings,
-)
+from flowgmm_cli.evaluation.result_warnings import ResultWarning, label_warnings, model_warnings
 from flowgmm_cli.inference.ood_fit import describe_ood, fit_ood, require_scores
 from flowgmm_cli.inference.row_summary import summarise_rows
 from flowgmm_cli.inference.sampling import recentre_components
@@ -97,7 +93,7 @@ def train(
                 train_context = _prepare(recipe, run, context, callbacks, interrupt, group)
                 result = _train(train_context, run, context)
         except BaseException as error:
-            stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == 130
+            stopped = isinstance(error, KeyboardInterrupt | InterruptedRunError)
             with contextlib.suppress(OSError, RunError):  # they must not hide the error, such as a full disk
                 end("interrupted" if stopped else "failed", recipe.hide(str(error)) or type(error).__name__)
             raise
@@ -123,17 +119,14 @@ def dry_run(recipe: Recipe, *, context: DataContext, callbacks: Callbacks) -> di
         RunFailedError: a loss or gradient is not finite.
     """
     data = prepare(recipe, context)
-    engine = create_engine(
-        device=recipe.run.device, precision=recipe.train.precision, features=data.preprocessor.dim
-    )
+    engine = _create_engine(recipe, recipe.train.precision, data)
     train_context = TrainContext(recipe, data, engine, callbacks, Interrupt())
-    notes = (*data.rows.notes, *data.preprocessor.notes, *data.describe(), f"device  {engine.describe()}")
-    for line in (*notes, *train_context.ramp_notes()):
+    for line in train_context.describe():
         callbacks.note(line)
     step = train_context.create_step(data.train.labels)
     teacher = create_ema_model(step.model)
-    labelled = (data.train.labels >= 0).nonzero().flatten()[: recipe.train.labelled_batch_size]
-    rows = data.train[labelled].to(engine.device), data.train[: recipe.train.batch_size].to(engine.device)
+    labelled, unlabelled = train_context.first_batch(data.train)
+    rows = labelled.to(engine.device), unlabelled.to(engine.device)
     rng = step_generator(engine.device, recipe.run.seed, 0)
     with engine.autocast(), seeded_layers(rng):
         terms = step(teacher, *rows, rng)
@@ -141,9 +134,8 @@ def dry_run(recipe: Recipe, *, context: DataContext, callbacks: Callbacks) -> di
     torch.autograd.backward(loss)
     gradients = [parameter.grad for parameter in step.model.parameters() if parameter.grad is not None]
     if not all(bool(value.isfinite().all()) for value in (loss, *gradients)):
-        raise explain(
-            step, teacher, rows, step_generator(engine.device, recipe.run.seed, 0), step=0, epoch=0.0
-        )
+        rng = step_generator(engine.device, recipe.run.seed, 0)
+        raise explain(step, teacher, rows, rng, step=0, epoch=0.0)
     return {name: value.item() for name, value in terms.items()}
 
 
@@ -159,19 +151,21 @@ def _prepare(
     with group.main_process_first():  # the others read its preprocessor
         data = prepare(recipe, context, run=run)
         require_scores(recipe, data.preprocessor)
-    device, features = recipe.run.device, data.preprocessor.dim
     # a resumed run keeps the precision it began with
     precision = group.broadcast_text(run.info().get("precision", recipe.train.precision))
-    engine = create_engine(device=device, precision=precision, features=features)
+    engine = _create_engine(recipe, precision, data)
     if precision == "auto":  # the faster one is measured, and processes may measure differently
-        precision = group.broadcast_text(engine.precision)
-        engine = create_engine(device=device, precision=precision, features=features)
+        engine = _create_engine(recipe, group.broadcast_text(engine.precision), data)
     return TrainContext(recipe, data, engine, callbacks, interrupt, group)
+
+
+def _create_engine(recipe: Recipe, precision: str, data: PreparedData) -> Engine:
+    return create_engine(device=recipe.run.device, precision=precision, features=data.preprocessor.dim)
 
 
 def _train(train_context: TrainContext, run: Run, context: DataContext) -> TrainResult:
     data, engine = train_context.data, train_context.engine
-    for line in _start_notes(train_context, run):
+    for line in (f"run     {run.path}", *train_context.describe()):
         train_context.callbacks.note(line)
     run.update(
         device=str(engine.device),
@@ -215,18 +209,6 @@ def _validation_warnings(data: PreparedData) -> list[ResultWarning]:
     by_class = dict(zip(data.rows.class_names, counts.tolist(), strict=True))
     found = label_warnings(by_class, "validation", "the best checkpoint is chosen by that class alone")
     return [warning for warning in found if warning.kind == "single_class"]
-
-
-def _start_notes(train_context: TrainContext, run: Run) -> list[str]:
-    """Describe rows, device and processes in lines for people."""
-    data, group, fsdp = train_context.data, train_context.group, train_context.recipe.train.fsdp
-    device = f"device  {train_context.engine.describe()}"
-    if group.world_size > 1:
-        device += f", {group.world_size} processes" + (", weights divided among them" if fsdp else "")
-    lines = [f"run     {run.path}", *data.rows.notes, *data.preprocessor.notes, *data.describe(), device]
-    if fsdp and group.world_size == 1:
-        lines.append("fsdp    there is one process, which keeps all weights; `--processes N` divides them")
-    return [*lines, *train_context.ramp_notes()]
 
 
 def _save(train_context: TrainContext, fitted: FittedModel, run: Run, context: DataContext) -> TrainedModel:

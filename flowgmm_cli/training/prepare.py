@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
 
-from flowgmm_cli.api import DataConfig, DataContext, Rows
+from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.data.out_of_core import build_store
 from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
 from flowgmm_cli.data.preprocessor import Preprocessor
@@ -15,7 +14,7 @@ from flowgmm_cli.errors import RecipeError, RunError
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.validation import require_held_out
-from flowgmm_cli.views.pipeline import encode_text_copies
+from flowgmm_cli.views.pipeline import encode_text_copies, view_settings
 from flowgmm_cli.views.specs import select_level
 
 
@@ -66,44 +65,35 @@ def prepare(recipe: Recipe, context: DataContext, *, run: Run | None = None) -> 
         RecipeError: the recipe needs held-out rows or labels, or texts, and the data has none.
         RunError: the data has changed since the run began.
     """
-    rows = load_rows(recipe.data, context)
+    return prepare_rows(recipe, load_rows(recipe.data, context), context, run=run)
+
+
+def prepare_rows(
+    recipe: Recipe, rows: SplitRows, context: DataContext, *, run: Run | None = None
+) -> PreparedData:
+    """Transform rows in memory, with the errors of `prepare`; the recipe's source is not read."""
     require_held_out(recipe, rows)
-    preprocessor = None
-    if run is not None:
-        run.require_same_data(rows.fingerprint)
-        preprocessor = _load_preprocessor(run, recipe, rows, context)
+    if run is None:
+        return _transform(recipe, rows, fit_preprocessor(rows, recipe.data, context), context)
+    run.require_same_data(rows.fingerprint)
+    preprocessor = Preprocessor.load(run.checkpoints, data=recipe.data, context=context)
     if preprocessor is None:
         preprocessor = fit_preprocessor(rows, recipe.data, context)
-        if run is not None:
-            run.update(fingerprint=rows.fingerprint)  # first, or a killed run would have none
-            preprocessor.save(run.checkpoints)
-    return _transform(recipe, rows, preprocessor, context)
-
-
-def _load_preprocessor(
-    run: Run, recipe: Recipe, rows: SplitRows, context: DataContext
-) -> Preprocessor | None:
-    preprocessor = Preprocessor.load(run.checkpoints, data=recipe.data, context=context)
-    columns = {column.name for column in rows.columns}
-    if preprocessor is not None and not {column.name for column in preprocessor.columns} <= columns:
+        run.update(fingerprint=rows.fingerprint)  # first, or a killed run would have none
+        preprocessor.save(run.checkpoints)
+    elif not {column.name for column in preprocessor.columns} <= {column.name for column in rows.columns}:
         raise RunError(
             f"the preprocessor in {run.checkpoints} is damaged: it reads columns that the data does not have",
             hint="start a new run with the same recipe",
         )
-    return preprocessor
-
-
-def prepare_rows(recipe: Recipe, rows: SplitRows, context: DataContext) -> PreparedData:
-    """Transform rows in memory, with the errors of `prepare`; the recipe's source is not read."""
-    require_held_out(recipe, rows)
-    return _transform(recipe, rows, fit_preprocessor(rows, recipe.data, context), context)
+    return _transform(recipe, rows, preprocessor, context)
 
 
 def _transform(
     recipe: Recipe, rows: SplitRows, preprocessor: Preprocessor, context: DataContext
 ) -> PreparedData:
     """Transform all splits, with the feature matrix and copies from which views of the recipe start."""
-    views = cast(DataConfig, recipe.data.config).views
+    views = view_settings(recipe)
     with_inputs = preprocessor.random or bool(select_level("inputs", [*views.weak, *views.strong]))
 
     def transform(part: Rows, name: str) -> Tensors:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from flowgmm_cli.api import Batch, DataConfig, Latents, Objective, Regulariser, RegulariserConfig
+from flowgmm_cli.api import Batch, Latents, Objective, Regulariser, RegulariserConfig
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.views.pipeline import AugmentationPipeline, build_pipeline
+from flowgmm_cli.views.pipeline import AugmentationPipeline, build_pipeline, view_settings
 
 
 class TrainingStep(nn.Module):
@@ -87,19 +88,17 @@ class TrainingStep(nn.Module):
         terms = dict(self.objective(model, teacher, batch))
         for weight, regulariser in self.regularisers:
             for name, value in regulariser(model, teacher, batch).items():
-                weighted = weight * value
-                terms[name] = terms[name] + weighted if name in terms else weighted
+                terms[name] = terms[name] + weight * value if name in terms else weight * value
         return terms
 
 
 def _forward_parts(model: FlowMixture, parts: dict[str, Tensor]) -> dict[str, Latents]:
     """Latents of all parts by name, from one forward pass."""
-    latents = model(torch.cat(list(parts.values())))
-    sliced, start = {}, 0
-    for name, x in parts.items():
-        sliced[name] = latents.rows(slice(start, start + len(x)))
-        start += len(x)
-    return sliced
+    latents, ends = model(torch.cat(list(parts.values()))), accumulate(map(len, parts.values()))
+    return {
+        name: latents.rows(slice(end - len(x), end))
+        for (name, x), end in zip(parts.items(), ends, strict=True)
+    }
 
 
 def build_step(
@@ -122,15 +121,13 @@ def build_step(
     Raises:
         RecipeError: a view changes images, and no column holds images.
     """
-    views = cast(DataConfig, recipe.data.config).views
-    device = model.mixture.means.device
-    objective = build(
-        recipe.objective, features=features, labelled=labelled, unlabelled=unlabelled, dims=model.mixture.dims
-    )
+    sizes = {"features": features, "labelled": labelled, "unlabelled": unlabelled}
+    objective = build(recipe.objective, **sizes, dims=model.mixture.dims)
     regularisers = [
         (cast(RegulariserConfig, component.config).weight, build(component))
         for component in recipe.regularisers
     ]
+    views, device = view_settings(recipe), model.mixture.means.device
     return TrainingStep(
         model,
         objective,

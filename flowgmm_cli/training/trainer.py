@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,12 +17,12 @@ from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine
 from flowgmm_cli.errors import InterruptedRunError, LostProcessError, RunFailedError
 from flowgmm_cli.metrics_log import MetricsLog
-from flowgmm_cli.mixture.specs import GMMConfig
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.runs import Run
 from flowgmm_cli.seeds import seeded_layers
 from flowgmm_cli.training import optim
-from flowgmm_cli.training.callbacks import StepCallbacks
+from flowgmm_cli.training.callbacks import Interrupt
 from flowgmm_cli.training.checkpoint import (
     BestModel,
     CheckpointSchedule,
@@ -35,11 +34,17 @@ from flowgmm_cli.training.dataset import Sampler, step_generator
 from flowgmm_cli.training.distributed import Distributed, translate_errors
 from flowgmm_cli.training.fsdp import is_sharded, local_parameters, local_shard, shard_models
 from flowgmm_cli.training.guard import NonFiniteGuard, explain
-from flowgmm_cli.training.model_init import estimate_class_prior, set_latent_means, warm_up_steps
+from flowgmm_cli.training.model_init import (
+    estimate_class_prior,
+    prior_config,
+    set_latent_means,
+    warm_up_steps,
+)
 from flowgmm_cli.training.step import TrainingStep
 from flowgmm_cli.training.validation import Validator
 
 Losses = Callable[..., dict[str, Tensor]]
+OnStep = Callable[[int, int, Mapping[str, Any]], None]  # steps that are done, all steps, metrics
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,9 @@ class Trainer:
         rows: training rows on the engine's device.
         recipe: settings of the training; its components are those of `step_module`.
         validator: measures the teacher on held-out rows after each epoch.
-        folder: folder of the checkpoints; None saves none.
-        metrics: file of the metrics; None writes none.
-        callbacks: progress and interruption.
+        run: keeps checkpoints and metrics; None for a training that keeps nothing.
+        interrupt: asks the training to save and stop.
+        on_step: called after each step.
         group: the processes that train together; None = this one.
 
     Raises:
@@ -84,29 +89,30 @@ class Trainer:
         engine: Engine,
         *,
         validator: Validator | None = None,
-        folder: Path | None = None,
-        metrics: Path | None = None,
-        callbacks: StepCallbacks | None = None,
+        run: Run | None = None,
+        interrupt: Interrupt | None = None,
+        on_step: OnStep = lambda step, steps, values: None,
         group: Distributed | None = None,
     ) -> None:
         self.step_module, self.rows, self.recipe, self.engine = step_module, rows, recipe, engine
-        self.validator = validator
-        self.callbacks = callbacks or StepCallbacks()
-        self.group = group or Distributed()
-        train, prior = recipe.train, cast(GMMConfig, recipe.prior.config)
+        self.validator, self.on_step = validator, on_step
+        self.interrupt, self.group = interrupt or Interrupt(), group or Distributed()
+        train, prior = recipe.train, prior_config(recipe)
 
         self.model = step_module.model
         self.teacher = optim.create_ema_model(self.model)
-        self.sharding = shard_models((self.model, self.teacher), rows.x[:2], self.group, on=train.fsdp)
+        models = self.teacher, self.model
+        self.sharding = shard_models(models, rows.x[:2], self.group, on=train.fsdp)
         self.parameters = local_parameters(self.model)
-        self.ema_pairs = tuple(
-            [local_shard(weight) for weight in model.parameters()] for model in (self.teacher, self.model)
-        )
+        self.ema_pairs = tuple([local_shard(weight) for weight in model.parameters()] for model in models)
         self.optimiser = optim.create_optimiser(self.model, train, self.parameters)
-        self.last_path = folder / "last.safetensors" if folder else None
-        self.best = BestModel(folder / "best.safetensors" if folder else None)
-        self.progress = self._load()
-        self.log = MetricsLog(metrics if self.group.is_main_process else None, last_step=self.progress.step)
+        self.last_path = run.checkpoints / "last.safetensors" if run else None
+        self.best = BestModel(run.checkpoints / "best.safetensors" if run else None)
+        self.progress = Progress()
+        if self.last_path and self.last_path.exists():
+            self.progress = load_checkpoint(self.last_path, self.model, self.teacher, self.optimiser)
+        metrics = run.metrics if run and self.group.is_main_process else None
+        self.log = MetricsLog(metrics, last_step=self.progress.step)
         self.forward = self._wrap()
 
         self.sampler = Sampler(
@@ -136,7 +142,7 @@ class Trainer:
             RunFailedError: the loss is not finite, and earlier checkpoints are kept; or another process is
                 gone, and the state is saved unless its weights were sharded.
             LostProcessError: another process is gone, in a process that saves nothing.
-            InterruptedRunError: `callbacks.should_stop` of any process returned True; the state is saved.
+            InterruptedRunError: the user stopped any of the processes; the state is saved.
         """
         progress = self.progress
         with closing(self.sampler), self._save_if_peer_fails():
@@ -154,7 +160,7 @@ class Trainer:
                 if ends_epoch:
                     values |= self._end_epoch()
                 self._step_is_complete = True
-                self.callbacks.on_step(step, self.steps, values)
+                self.on_step(step, self.steps, values)
                 self._save_or_stop(bool(values))
         self.best.restore(self.teacher)
         metric = self.validator.metric if self.validator else None
@@ -179,7 +185,8 @@ class Trainer:
             for name, parameter in self.model.named_parameters():
                 self.parameters[name].grad = local_shard(parameter.grad)
         rate = optim.learning_rate(train, step, self.steps)
-        optim.set_learning_rate(self.optimiser, rate)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
         self.guard.watch(self.optimiser, step, norm)
         self._step_is_complete = False
         self.optimiser.step()
@@ -191,8 +198,7 @@ class Trainer:
         """Estimate the class weights, measure the teacher, keep it if it is the best."""
         step, progress = self.progress.step, self.progress
         if self.estimates_prior:
-            temperature = self.step_module.objective.temperature
-            pool = self.sampler.pool
+            temperature, pool = self.step_module.objective.temperature, self.sampler.pool
             estimate_class_prior(self.model, self.teacher, self.rows.x, pool, temperature, self.group)
         self._synchronise()
         if self.validator is None:
@@ -208,18 +214,17 @@ class Trainer:
         return result.values
 
     def _reset_means(self) -> None:
+        parts = self.model, self.teacher, self.optimiser, self.rows
         temperature, seed = self.step_module.objective.temperature, self.recipe.run.seed
-        set_latent_means(
-            self.model, self.teacher, self.optimiser, self.rows, temperature=temperature, seed=seed
-        )
+        set_latent_means(*parts, temperature=temperature, seed=seed)
         self._synchronise()
 
     def _log_losses(self, terms: dict[str, Tensor], rate: float) -> dict[str, float]:
         """Write the mean loss terms of all processes; waits for the device."""
         self._require_finite()
         means = self.group.all_reduce(torch.stack(list(terms.values())).detach()) / self.group.world_size
-        values = {"loss": float(means.sum())}
-        values |= {f"loss.{name}": value for name, value in zip(terms, means.tolist(), strict=True)}
+        names = [f"loss.{name}" for name in terms]
+        values = {"loss": float(means.sum()), **dict(zip(names, means.tolist(), strict=True))}
         self._write_log("train", {**values, "lr": rate})
         return values
 
@@ -230,20 +235,16 @@ class Trainer:
     def _require_finite(self) -> None:
         """Raise `RunFailedError` if a step was skipped; waits for the device."""
         step = self.guard.first_bad_step()
-        if step is not None:
-            self.step_module.model = self.sharding.full_model(self.model)
-            teacher = self.sharding.full_model(self.teacher)
-            rng = step_generator(self.engine.device, self.recipe.run.seed, step)
-            with self.engine.autocast():
-                rows, epoch = self.sampler.batch(step, whole=True), step / self.steps_per_epoch
-                raise explain(self.step_module, teacher, rows, rng, step=step, epoch=epoch)
+        if step is None:
+            return
+        self.step_module.model = self.sharding.full_model(self.model)
+        teacher = self.sharding.full_model(self.teacher)
+        rng = step_generator(self.engine.device, self.recipe.run.seed, step)
+        with self.engine.autocast():
+            rows, epoch = self.sampler.batch(step, whole=True), step / self.steps_per_epoch
+            raise explain(self.step_module, teacher, rows, rng, step=step, epoch=epoch)
 
     # --- checkpoints ---
-
-    def _load(self) -> Progress:
-        if self.last_path is None or not self.last_path.exists():
-            return Progress()
-        return load_checkpoint(self.last_path, self.model, self.teacher, self.optimiser)
 
     def _save(self) -> None:
         writes = self.group.is_main_process
@@ -259,7 +260,7 @@ class Trainer:
         """Save if it is due, and stop if the user asks; `has_waited`: the host has waited for the device."""
         step, is_late = self.progress.step, None
         if self.group.world_size == 1:
-            stops = self.callbacks.should_stop()
+            stops = self.interrupt.is_requested()
         else:
             # to read a flag on a GPU is to wait for it
             can_read = has_waited or self.engine.device.type == "cpu"
@@ -290,7 +291,7 @@ class Trainer:
 
     def _exchange(self) -> None:
         """Add up the flags, and average gradients of parameters beside a sharded flow."""
-        self.flags[0].fill_(self.callbacks.should_stop())
+        self.flags[0].fill_(self.interrupt.is_requested())
         self.flags[1].fill_(self.schedule.is_late())
         self.group.all_reduce(self.flags)
         if self.sharding.on:

@@ -55,8 +55,8 @@ class Validator:
 
     Args:
         rows: V held-out rows, on the device; their labels are -1 where they may not be used.
-        metric: the watched one, or `auto`: `val.accuracy` with labels, `monitor.loss` without.
-        seed: fixes the views, the same after each epoch.
+        recipe: has the watched metric; `auto` is `val.accuracy` with labels, `monitor.loss` without. Its seed
+            fixes the views, the same after each epoch.
         pixels: number of pixels in a row; None if rows are not images.
         group: processes that train together; each measures a share of the rows.
     """
@@ -65,18 +65,15 @@ class Validator:
         self,
         step_module: TrainingStep,
         rows: Tensors,
-        *,
-        metric: str,
-        seed: int,
+        recipe: Recipe,
         engine: Engine,
+        *,
         pixels: int | None = None,
         group: Distributed | None = None,
     ) -> None:
-        self.step_module, self.engine = step_module, engine
-        self.rows, self.pixels = rows, pixels
-        self.has_labels = bool((rows.labels >= 0).any())
-        self.seed = derive_seed(seed, "monitor")
-        self.group = group or Distributed()
+        self.step_module, self.rows, self.engine, self.pixels = step_module, rows, engine, pixels
+        self.group, self.seed = group or Distributed(), derive_seed(recipe.run.seed, "monitor")
+        self.has_labels, metric = bool((rows.labels >= 0).any()), recipe.checkpoint.best.metric
         self.metric = metric if metric != "auto" else "val.accuracy" if self.has_labels else "monitor.loss"
 
     @torch.no_grad()
@@ -101,7 +98,6 @@ class Validator:
     def _sums(self, teacher: FlowMixture, index: Tensor, rng: torch.Generator) -> dict[str, Tensor | int]:
         """Sums over some rows, by the name of their mean."""
         rows = self.rows[index]
-        labels = rows.labels
         with self.engine.autocast():
             terms = self.step_module(teacher, rows[:0], rows, rng, epoch=_AFTER_RAMPS, model=teacher)
             views = [self.step_module.views[name](rows, rng) for name in ("weak", "strong")]
@@ -115,9 +111,8 @@ class Validator:
             log_prob = teacher(rows.x).log_prob() + rows.log_det.to(index.device)
             sums["monitor.bits_per_dim"] = -log_prob.sum() / (self.pixels * math.log(2))
         if self.has_labels:
-            is_labelled = labels >= 0
-            logits = teacher(rows.x[is_labelled]).class_log_prob
-            labels = labels[is_labelled]
+            labelled = rows.labels >= 0
+            logits, labels = teacher(rows.x[labelled]).class_log_prob, rows.labels[labelled]
             sums["labelled"] = len(labels)
             sums["val.accuracy"] = (logits.argmax(1) == labels).sum()
             temperature = self.step_module.objective.temperature

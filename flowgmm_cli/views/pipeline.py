@@ -14,7 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowgmm_cli.api import Component, DataConfig, DataContext, Rows, TextView, TextViewConfig, View
+from flowgmm_cli.api import (
+    Component,
+    DataConfig,
+    DataContext,
+    Rows,
+    TextView,
+    TextViewConfig,
+    View,
+    ViewsConfig,
+)
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.cache import cache_folder
 from flowgmm_cli.data.images.format import image_shape
@@ -155,6 +164,11 @@ def _on_image_columns(view: Component, preprocessor: Preprocessor) -> list[Image
     return changes
 
 
+def view_settings(recipe: Recipe) -> ViewsConfig:
+    """The views of a recipe, `data.views`."""
+    return cast(DataConfig, recipe.data.config).views
+
+
 def encode_text_copies(
     recipe: Recipe, rows: Rows, preprocessor: Preprocessor, context: DataContext, *, part: str
 ) -> Mapping[str, TextCopies]:
@@ -170,7 +184,7 @@ def encode_text_copies(
     Raises:
         RecipeError: a view changes texts, and the data has none.
     """
-    views = cast(DataConfig, recipe.data.config).views
+    views = view_settings(recipe)
     tables = {}
     for number, (name, listed) in enumerate((("weak", views.weak), ("strong", views.strong))):
         changes = select_level("text", listed)

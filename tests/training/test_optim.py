@@ -15,7 +15,6 @@ from flowgmm_cli.training.optim import (
     create_optimiser,
     gradient_norm,
     learning_rate,
-    set_learning_rate,
     update_ema,
 )
 
@@ -74,8 +73,7 @@ def test_only_matrices_of_the_flow_decay(make_model: Any) -> None:
 @pytest.mark.parametrize(("kind", "shift"), [("adam", True), ("adamw", False)])
 def test_the_decay_of_adam_goes_through_the_gradient(make_model: Any, kind: Any, shift: bool) -> None:
     model = make_model()
-    optimiser = create_optimiser(model, TrainConfig(optimiser=kind, weight_decay=0.5))
-    set_learning_rate(optimiser, 0.1)
+    optimiser = create_optimiser(model, TrainConfig(optimiser=kind, weight_decay=0.5, lr=0.1))
     weights = [p for name, p in model.flow.named_parameters() if name.endswith("weight")]
     before = [weight.detach().clone() for weight in weights]
     for parameter in model.parameters():

@@ -13,7 +13,7 @@ from flowgmm_cli.api import Batch
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.training.guard import NonFiniteGuard
-from flowgmm_cli.training.optim import create_ema_model, create_optimiser, set_learning_rate, update_ema
+from flowgmm_cli.training.optim import create_ema_model, create_optimiser, update_ema
 from flowgmm_cli.training.step import TrainingStep, build_step
 from flowgmm_cli.views.pipeline import AugmentationPipeline
 
@@ -173,7 +173,6 @@ def test_a_step_never_waits_for_the_device(moons: Any, words: tuple[str, ...]) -
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            set_learning_rate(optimiser, 1e-3)
             guard.watch(optimiser, number, norm)
             optimiser.step()
             update_ema(list(teacher.parameters()), list(model.parameters()), decay=0.9, step=number)

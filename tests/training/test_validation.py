@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,10 +19,14 @@ HIDDEN = torch.full((9,), -1)
 SOME = torch.tensor([0, 1, -1, 0, 1, -1, 0, 0, 1])
 
 
-def monitor(
-    step: TrainingStep, labels: torch.Tensor = HIDDEN, metric: str = "auto", seed: int = 0
-) -> Validator:
-    return Validator(step, Tensors(X, labels), metric=metric, seed=seed, engine=ENGINE)
+@pytest.fixture
+def monitor(moons: Any) -> Callable[..., Validator]:
+    """Build a validator: `monitor(step, labels, *words)`."""
+
+    def build(step: TrainingStep, labels: torch.Tensor = HIDDEN, *words: str) -> Validator:
+        return Validator(step, Tensors(X, labels), moons(*words), ENGINE)
+
+    return build
 
 
 @pytest.fixture
@@ -51,7 +56,9 @@ def test_better_means_higher_or_lower_by_metric_and_never_not_finite(
     assert ValidationResult(metric, {metric: value}).is_better_than(other) is better
 
 
-def test_without_labels_the_loss_is_watched_and_with_them_the_accuracy(step: TrainingStep) -> None:
+def test_without_labels_the_loss_is_watched_and_with_them_the_accuracy(
+    step: TrainingStep, monitor: Any
+) -> None:
     teacher = create_ema_model(step.model)
     blind, seeing = monitor(step), monitor(step, SOME)
     assert (blind.metric, seeing.metric) == ("monitor.loss", "val.accuracy")
@@ -59,11 +66,11 @@ def test_without_labels_the_loss_is_watched_and_with_them_the_accuracy(step: Tra
     assert set(seeing.measure(teacher).values) == {
         "monitor.loss", "monitor.agreement", "val.accuracy", "val.nll"
     }  # fmt: skip
-    assert monitor(step, SOME, "val.nll").metric == "val.nll"
+    assert monitor(step, SOME, "checkpoint.best.metric=val.nll").metric == "val.nll"
 
 
 @torch.no_grad()
-def test_labelled_values_are_those_of_the_labelled_rows(step: TrainingStep) -> None:
+def test_labelled_values_are_those_of_the_labelled_rows(step: TrainingStep, monitor: Any) -> None:
     teacher = create_ema_model(step.model)
     values = monitor(step, SOME).measure(teacher).values
     seen = SOME >= 0
@@ -76,13 +83,15 @@ def test_labelled_values_are_those_of_the_labelled_rows(step: TrainingStep) -> N
     )
 
 
-def test_labels_change_no_value_without_labels(step: TrainingStep) -> None:
+def test_labels_change_no_value_without_labels(step: TrainingStep, monitor: Any) -> None:
     teacher = create_ema_model(step.model)
     seeing, blind = monitor(step, SOME).measure(teacher).values, monitor(step).measure(teacher).values
     assert all(seeing[name] == value for name, value in blind.items())
 
 
-def test_the_monitored_loss_is_the_training_loss_of_unlabelled_rows(moons: Any, make_model: Any) -> None:
+def test_the_monitored_loss_is_the_training_loss_of_unlabelled_rows(
+    moons: Any, make_model: Any, monitor: Any
+) -> None:
     recipe = moons("objective.use=joint", "regularisers=[]", "data.views.strong=[]")
     step = build_step(recipe, make_model(classes=2), features=2, labelled=1, unlabelled=3)
     with torch.no_grad():
@@ -93,7 +102,7 @@ def test_the_monitored_loss_is_the_training_loss_of_unlabelled_rows(moons: Any, 
 
 
 def test_rows_measured_in_pieces_give_the_mean_over_rows(
-    step: TrainingStep, monkeypatch: pytest.MonkeyPatch, moons: Any, make_model: Any
+    monkeypatch: pytest.MonkeyPatch, moons: Any, make_model: Any, monitor: Any
 ) -> None:
     recipe = moons("data.views.strong=[]")  # random views would differ between the pieces
     step = build_step(recipe, make_model(classes=2), features=2, labelled=1, unlabelled=9)
@@ -105,9 +114,9 @@ def test_rows_measured_in_pieces_give_the_mean_over_rows(
     assert whole["monitor.agreement"] == 1  # without a strong view both are the same
 
 
-def test_the_same_views_are_used_each_time_and_no_global_numbers(step: TrainingStep) -> None:
+def test_the_same_views_are_used_each_time_and_no_global_numbers(step: TrainingStep, monitor: Any) -> None:
     teacher, state = create_ema_model(step.model), torch.get_rng_state()
     item = monitor(step)
     assert item.measure(teacher) == item.measure(teacher) == monitor(step).measure(teacher)
-    assert item.measure(teacher) != monitor(step, seed=1).measure(teacher)
+    assert item.measure(teacher) != monitor(step, HIDDEN, "run.seed=1").measure(teacher)
     assert torch.equal(torch.get_rng_state(), state)
