@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +12,11 @@ import typer
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import explain_write_errors
 from flowgmm_cli.cli.validation import check_absent, check_stdout
-from flowgmm_cli.errors import DataError, UsageError
+from flowgmm_cli.errors import UsageError
 from flowgmm_cli.messages import quote
 
 if TYPE_CHECKING:
-    from flowgmm_cli.data.starter_recipe import Profile
+    from flowgmm_cli.data.table_profile import Profile
 
 
 _MAX_SHOWN = 200  # columns
@@ -76,8 +75,8 @@ def init(
         check_absent(target, "name another file with --save, or replace it with --force", force=force)
 
     from flowgmm_cli.data.readers.base import translate_errors
-    from flowgmm_cli.data.starter_images import holds_images
-    from flowgmm_cli.data.starter_recipe import profile_warnings, render_recipe
+    from flowgmm_cli.data.starter_recipe import holds_images, profile_warnings, render_recipe
+    from flowgmm_cli.data.table_profile import profile_file
 
     if file.is_dir() and holds_images(file):
         flags = {"--label": label, "--text": text, "--encoding": encoding}
@@ -85,7 +84,9 @@ def init(
         return
     notes: list[str] = []
     with translate_errors(str(file)):
-        profile = _profile(file, label, text or (), encoding, notes.append)
+        profile = profile_file(
+            str(file), label=label, text=text or (), encoding=encoding, note=notes.append, report=output.note
+        )
     words = ["flowgmm", "init", str(file), *(["--label", label] if label else [])]
     words += [word for name in text or () for word in ("--text", name)]
     words += ["--encoding", encoding] if encoding else []
@@ -116,8 +117,8 @@ def _write(recipe: str, target: Path | None) -> None:
 
 def _init_images(folder: Path, flags: Sequence[str], target: Path | None, *, as_json: bool) -> None:
     """Write a recipe for a folder of images, and print its classes."""
-    from flowgmm_cli.data.starter_images import profile_images, render_images
-    from flowgmm_cli.data.starter_recipe import Profile, profile_warnings
+    from flowgmm_cli.data.starter_recipe import profile_images, profile_warnings, render_images
+    from flowgmm_cli.data.table_profile import Profile
 
     if flags:
         raise UsageError(
@@ -142,46 +143,9 @@ def _init_images(folder: Path, flags: Sequence[str], target: Path | None, *, as_
     output.note(f"next: flowgmm train {quote(target)}")
 
 
-def _profile(
-    file: Path, label: str | None, texts: Sequence[str], encoding: str | None, note: Callable[[str], None]
-) -> Profile:
-    """Read and profile a table; `DataError` or `UsageError` without a label or an input.
-
-    `note` receives notes about the labels.
-    """
-    from flowgmm_cli.data.labels import class_counts, find_label_column
-    from flowgmm_cli.data.readers.table import ReadSettings
-    from flowgmm_cli.data.sources.tables import read_table
-    from flowgmm_cli.data.starter_recipe import find_number_marks, profile_table
-
-    settings = ReadSettings(encoding=encoding)
-    table = read_table(str(file), settings, note=output.note)
-    label_name = find_label_column(table, label)
-    if label is None:
-        output.note(f"label   {label_name} (the only candidate; --label names another)")
-    for name in texts:
-        table.column(name, key="--text")
-        if name == label_name:
-            raise UsageError(f"--text {name}: that is the label", hint="name a column of text")
-    classes = class_counts(table, label_name, note=note)
-    profile = profile_table(table, label=label_name, classes=classes, text=texts)
-    if marks := find_number_marks(table, profile):
-        settings = replace(marks, encoding=encoding)
-        table = read_table(str(file), settings, note=lambda text: None)
-        profile = profile_table(table, label=label_name, classes=classes, text=texts)
-    profile = replace(profile, settings=settings)
-    if not profile.with_role("input", "text"):
-        raise DataError(
-            f"{file}: no column can be an input",
-            details=[f"{column.name}: {column.reason}" for column in profile.with_role("dropped", "id")],
-            hint="add a column of numbers, categories or text, or name one with --text",
-        )
-    return profile
-
-
 def _print_columns(profile: Profile, target: Path) -> None:
     rows = [
-        [c.name, c.kind, c.role, f"{c.missing / max(profile.rows, 1):.0%}", c.distinct, c.reason]
+        [c.name, c.kind, c.role, f"{c.missing / max(profile.judged, 1):.0%}", c.distinct, c.reason]
         for c in profile.columns[:_MAX_SHOWN]
     ]
     headers = ["column", "type", "use", "empty", "different", "reason"]
@@ -196,6 +160,7 @@ def _to_dict(profile: Profile, target: Path, notes: list[str]) -> dict[str, Any]
         "schema": SCHEMA,
         "recipe": str(target),
         "rows": profile.rows,
+        "judged_rows": profile.judged,
         "labelled": profile.labelled,
         "unlabelled": profile.rows - profile.labelled,
         "label": profile.label,

@@ -233,8 +233,11 @@ def leaks_label(cells: Array, labels: Array) -> bool:
         return False
     if len(pairs) > len(values) or len({label for _, label in pairs}) < len(classes):
         return False
+    largest = max(classes.values())  # divided by, or the powers of many rows would be 0
     log_probability = sum(
-        math.log(sum((rows / total) ** count for rows in classes.values())) for count in pairs.values()
+        count * math.log(largest / total)
+        + math.log(sum((rows / largest) ** count for rows in classes.values()))
+        for count in pairs.values()
     )
     return log_probability < math.log(_SIGNIFICANCE)
 
@@ -298,10 +301,7 @@ def input_columns(
             note(f"{table.where}: column `{profile.name}`: {profile.reason}")
     for (reason, role), dropped in left_out.items():
         words = {key: override(f"data.{key}", dropped[0], listed=False) for key in ("text", "id")}
-        use = {
-            "text": f"{words['text']} reads them (recipe `text`)",
-            "id": f"{words['id']} names rows by it",
-        }
+        use = {"text": f"{words['text']} reads them (recipe `text`)", "id": f"{words['id']} names rows by it"}
         listed = join_some((f"`{name}`" for name in dropped), len(dropped), _MAX_LISTED)
         keep = f"data.features=[{dropped[0]}, ...] makes it an input"
         note(f"{table.where}: left out {listed} ({reason}); {use[role] + ', ' if role in use else ''}{keep}")

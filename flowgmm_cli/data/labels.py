@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,15 +21,11 @@ from flowgmm_cli.data.sources.columns import (
     canonical,
     case_variants,
     is_finite_number,
-    numbers,
     sort_naturally,
     strings,
 )
-from flowgmm_cli.errors import DataError, UsageError
-from flowgmm_cli.messages import join_some, quote
-
-if TYPE_CHECKING:
-    from flowgmm_cli.data.readers.table import Table
+from flowgmm_cli.errors import DataError
+from flowgmm_cli.messages import join_some
 
 UNLABELLED = "-1"
 """The label of unlabelled rows where the other labels are numbers."""
@@ -37,11 +33,6 @@ UNLABELLED = "-1"
 _MISSING_NAMES = frozenset(
     {*MISSING_WORDS, "unknown", "unlabelled", "unlabeled", "missing", "undefined", "nat", "<na>"}
 )
-_LABEL_NAMES = frozenset(
-    ["label", "labels", "class", "target", "y", "category", "outcome", "diagnosis", "intent", "topic"]
-)
-_MAX_CLASSES = 1000
-_MAX_CANDIDATE_CLASSES = 20  # of a column of words whose name does not suggest a label
 _MAX_LISTED = 4
 _FEW_CLASSES, _MANY_MEASURES = 20, 100  # distinct labels
 TABLE_REMEDY = "empty these cells, or set data.unlabelled=[{}]"
@@ -166,67 +157,3 @@ def _require_classes(sizes: Mapping[str, int], rows: int, where: str) -> None:
             f"{kind}, not like classes",
             hint="name another column as the label, or group the values into a few classes first",
         )
-
-
-def find_label_column(table: Table, name: str | None) -> str:
-    """Return the label column: the given one, else the only candidate.
-
-    Raises:
-        DataError: there is no column `name`.
-        UsageError: no name is given, and there are no or several candidates.
-    """
-    if name is not None:
-        table.column(name, key="data.label")
-        return name
-    named = [name for name in table.names if name.strip().casefold() in _LABEL_NAMES]
-    named = [name for name in named if 2 <= len(_counts(table, name)) <= _MAX_CLASSES]
-    candidates = named or [name for name in table.names if _is_candidate(table, name)]
-    if len(candidates) == 1:
-        return candidates[0]
-    if not candidates:
-        raise UsageError(
-            f"{table.where}: no column looks like a class",
-            details=[f"columns: {', '.join(table.names)}"],
-            hint="name it: --label COLUMN",
-        )
-    raise UsageError(
-        f"{table.where}: several columns may be the class",
-        details=[f"{name}: {_summarise(_counts(table, name))}" for name in candidates],
-        hint=f"name one of them, for instance --label {quote(candidates[0])}",
-    )
-
-
-def class_counts(
-    table: Table, label: str, *, note: Callable[[str], None] = lambda text: None
-) -> dict[str, int]:
-    """Return the number of rows of each class, by name; `DataError` if the column does not hold classes."""
-    where = f"{table.where}: column `{label}`"
-    counts = _counts(table, label)
-    sizes = find_classes(counts, table.data.num_rows, where=where, note=note, remedy=TABLE_REMEDY)
-    if len(sizes) < 2:
-        content = f"only `{next(iter(counts))}`" if counts else "nothing"
-        raise DataError(
-            f"{where} holds {content}; at least two classes are needed",
-            hint="label a few rows of each class, or name another column with --label",
-        )
-    return sizes
-
-
-def _counts(table: Table, name: str) -> Counter[str]:
-    try:
-        cells = table.label_strings(name)
-    except DataError:  # lists or objects
-        return Counter()
-    return Counter(cell for cell in cells if cell is not None)
-
-
-def _is_candidate(table: Table, name: str) -> bool:
-    """Return True if a column of words has few enough values to be a label."""
-    counts = _counts(table, name)
-    few = 2 <= len(counts) <= _MAX_CANDIDATE_CLASSES
-    return few and min(counts.values()) > 1 and numbers(table.data[name]) is None
-
-
-def _summarise(counts: Mapping[str, int], most: int = 5) -> str:
-    names = sort_naturally(sorted(counts))
-    return join_some((f"{name} ({counts[name]:,} rows)" for name in names), len(names), most)

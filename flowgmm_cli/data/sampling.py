@@ -19,12 +19,7 @@ Sizes = Mapping[int, int]
 
 
 def choose_labelled(
-    labels: Array,
-    candidates: Positions,
-    config: LabelsConfig,
-    class_names: Sequence[str],
-    *,
-    rows: int,
+    labels: Array, candidates: Positions, config: LabelsConfig, class_names: Sequence[str], *, rows: int
 ) -> Ints:
     """Return the sorted positions of the training rows whose label may be used.
 

@@ -78,9 +78,7 @@ class CsvConfig(DataConfig):
         "first, `keep` leaves all such rows out; by default a few are left out, and more of them stop",
     )
     memory: float = Field(
-        2.0,
-        ge=0,
-        description="memory for the cells of a table, in GiB; a larger one is read in chunks",
+        2.0, ge=0, description="memory for the cells of a table, in GiB; a larger one is read in chunks"
     )
     encoder: Component = component_field(
         "encoder", {"use": "wordllama"}, description="text to vectors; used where `text` is set"

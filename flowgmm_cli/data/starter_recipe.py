@@ -1,24 +1,28 @@
-"""Profile a table, and write a starter recipe for it: commented, valid, and ready to train.
+"""Write starter recipes for a table or a folder of images: commented, valid, and ready to train.
 
-The sections on model and training are those of the bundled recipes `csv` and `text`, including comments; the
-`data` section comes from the profile of the table, with the reason of each choice.
+The sections on model and training are those of the bundled recipes `csv`, `text` and `images`, including
+comments; the `data` section comes from the profile of the data, with the reason of each choice.
 """
 
 from __future__ import annotations
 
 import re
+import statistics
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from flowgmm_cli.api import SplitConfig
-from flowgmm_cli.data.column_analysis import LEAK, ColumnProfile, Role, leaks_label, profile_column
-from flowgmm_cli.data.readers.table import ReadSettings, Table
-from flowgmm_cli.data.sources.columns import MISSING_WORDS, strings
-from flowgmm_cli.data.sources.columns import texts as join_texts
+from flowgmm_cli.data.images.encoded_images import list_files
+from flowgmm_cli.data.images.specs import ImagesConfig
+from flowgmm_cli.data.readers.table import ReadSettings
+from flowgmm_cli.data.sources.image_folder import ImageFolder
 from flowgmm_cli.data.specs import DATE_PARTS
+from flowgmm_cli.data.table_profile import Profile
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.messages import join_some
 from flowgmm_cli.recipe.catalogue import recipe_folder
@@ -26,117 +30,12 @@ from flowgmm_cli.recipe.yaml import read_scalar
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[ .-][A-Za-z0-9_]+)*")
 _REFERENCE = re.compile(r"\$(\{[^{}]*\})")  # a second `$` makes it plain text
-_NUMBER_FORMS = (
-    (re.compile(r"[+-]?([1-9]\d{0,2}(,\d{3})*|\d+)(\.\d*)?"), ".", ","),
-    (re.compile(r"[+-]?\d+(,\d*)?"), ",", None),
-    (re.compile(r"[+-]?([1-9]\d{0,2}(\.\d{3})*|\d+)(,\d*)?"), ",", "."),
-)  # of cells, with data.decimal and data.thousands
 _LINE_WIDTH = 100
 _MIN_LABELLED, _MIN_LABELLED_OF_CLASS = 100, 5
 _MAX_LISTED = 12  # class names
+_MAX_OPENED = 500  # images whose sizes are read
+_SIDE = 32  # pixels; the flow of the recipe suits small pictures
 _UNEQUAL = 3  # labels of the largest class for each of the smallest
-
-
-@dataclass(frozen=True)
-class Profile:
-    """A table.
-
-    Attributes:
-        rows: number of rows.
-        label: the label column.
-        classes: number of rows of each class, by name.
-        columns: all columns.
-        english: True if the texts look English, None without texts.
-        settings: encoding of its file and form of its numbers.
-        without_text: number of rows whose texts are empty.
-    """
-
-    rows: int
-    label: str
-    classes: Mapping[str, int]
-    columns: tuple[ColumnProfile, ...]
-    english: bool | None = None
-    settings: ReadSettings = field(default_factory=ReadSettings)
-    without_text: int = 0
-
-    @property
-    def labelled(self) -> int:
-        """Number of labelled rows."""
-        return sum(self.classes.values())
-
-    def with_role(self, *roles: Role) -> list[ColumnProfile]:
-        """Return the columns of some roles."""
-        return [column for column in self.columns if column.role in roles]
-
-
-def profile_table(
-    table: Table, *, label: str, classes: Mapping[str, int], text: Sequence[str] = ()
-) -> Profile:
-    """Profile every column of a table with the rows of each class in its label column.
-
-    `text` names the text columns; without any, text columns are inferred.
-    """
-    labels = table.label_strings(label)
-
-    def profile(name: str) -> ColumnProfile:
-        if name == label:
-            empty = sum(cell is None for cell in labels)
-            return ColumnProfile(label, "categories", "label", missing=empty, distinct=len(classes))
-        column = profile_column(
-            name, table.data[name], infer_text=not text, count=True, row_number=table.row_number
-        )
-        if name in text:
-            return replace(column, kind="text", role="text", reason="", remedy="")
-        usable = column.role == "input" and column.kind in ("numbers", "categories")
-        if usable and leaks_label(strings(table.data[name]), labels):
-            return replace(column, role="dropped", reason=LEAK)
-        return column
-
-    columns = tuple(_assign_roles([profile(name) for name in table.names]))
-    texts = [column.name for column in columns if column.role == "text"]
-    english = looks_english([cell for name in texts for cell in strings(table.data[name])]) if texts else None
-    without_text = int((join_texts([table.data[name] for name in texts]) == "").sum()) if texts else 0
-    return Profile(table.data.num_rows, label, classes, columns, english, without_text=without_text)
-
-
-def find_number_marks(table: Table, profile: Profile) -> ReadSettings | None:
-    """Return settings for the numbers of columns whose decimal comma or thousands marks must be declared.
-
-    None without such columns, and where 1,234 may be more than a thousand or a little more than one.
-    """
-    localised = [column.name for column in profile.columns if "decimal comma" in column.reason]
-    cells = [cell for name in localised for cell in strings(table.data[name]) if cell is not None]
-    fitting = [
-        ReadSettings(decimal=decimal, thousands=thousands)
-        for form, decimal, thousands in _NUMBER_FORMS
-        if cells and all(form.fullmatch(cell) or cell.casefold() in MISSING_WORDS for cell in cells)
-    ]
-    is_clear = len({settings.decimal for settings in fitting}) == 1
-    return fitting[0] if is_clear else None
-
-
-def looks_english(texts: Sequence[str | None]) -> bool:
-    """Return True if at least 30 % of the texts contain a common English word."""
-    common = re.compile(
-        r"\b(the|and|to|of|is|in|for|what|how|with|you|it|on|this|that|are|was|my|i|a)\b", re.I
-    )
-    sample = [text for text in texts[:2000] if text]
-    return sum(bool(common.search(text)) for text in sample) >= 0.3 * len(sample)
-
-
-def _assign_roles(columns: Sequence[ColumnProfile]) -> Iterator[ColumnProfile]:
-    """Keep the first complete id column with a name, and drop the others; drop inputs beside texts."""
-    has_text = any(column.role == "text" for column in columns)
-    has_id = False
-    for column in columns:
-        if column.role == "id":
-            usable = not (has_id or column.missing or column.name.startswith("Unnamed: "))
-            has_id = has_id or usable
-            yield column if usable else replace(column, role="dropped")
-        elif column.role == "input" and has_text:
-            yield replace(column, role="dropped", reason="the text alone is used")
-        else:
-            yield column
 
 
 def render_recipe(profile: Profile, *, path: str, command: str) -> str:
@@ -173,6 +72,9 @@ def render_recipe(profile: Profile, *, path: str, command: str) -> str:
 def profile_warnings(profile: Profile) -> list[str]:
     """Return warnings for the owner of the table, about labels and leaks."""
     warnings = []
+    if profile.head:
+        rows = f"{profile.head:,} of {profile.rows:,} rows"
+        warnings.append(f"columns are judged by the first {rows}, labels by all rows")
     if profile.labelled < _MIN_LABELLED:
         tested = max(1, round(SplitConfig().test * profile.labelled))
         warnings.append(
@@ -199,7 +101,7 @@ def profile_warnings(profile: Profile) -> list[str]:
         warnings.append("every row has a label; data.labels.count=N shows training N of them only")
     if profile.without_text:
         warnings.append(
-            f"{profile.without_text:,} of {profile.rows:,} rows have no text; training leaves them out"
+            f"{profile.without_text:,} of {profile.judged:,} rows have no text; training leaves them out"
         )
     leaks = [column.name for column in profile.columns if "gives the label away" in column.reason]
     if leaks:
@@ -295,7 +197,7 @@ def _input_lines(profile: Profile) -> list[str]:
     numeric = [column for column in inputs if column.kind == "numbers"]
     if incomplete := [column for column in numeric if column.missing]:
         listed = (
-            f"{to_line(column.name, 30)} {100 * column.missing / max(profile.rows, 1):.0f} %"
+            f"{to_line(column.name, 30)} {100 * column.missing / max(profile.judged, 1):.0f} %"
             for column in incomplete
         )
         names = join_some(listed, len(incomplete), 6)
@@ -335,3 +237,73 @@ def _section(lines: Sequence[str], key: str) -> list[str]:
     start = next(index for index, line in enumerate(lines) if line.startswith(key))
     end = next(index for index in range(start + 1, len(lines)) if re.match(r"\w", lines[index]))
     return list(lines[start:end])
+
+
+@dataclass(frozen=True)
+class ImagesProfile:
+    """A folder of images.
+
+    Attributes:
+        rows: number of images of each split.
+        classes: number of images of each class, by name.
+        sizes: height and width of images, in pixels.
+    """
+
+    rows: Mapping[str, int]
+    classes: Mapping[str, int]
+    sizes: Sequence[tuple[int, int]]
+
+    @property
+    def labelled(self) -> int:
+        """Number of labelled images."""
+        return sum(self.classes.values())
+
+    @property
+    def side(self) -> int | None:
+        """Side of a square for images of different sizes, at most 32; None if all have one size."""
+        return (
+            None if len(set(self.sizes)) < 2 else min(_SIDE, round(statistics.median(map(min, self.sizes))))
+        )
+
+
+def holds_images(folder: Path) -> bool:
+    """Return True for a folder of images without tables, but for tables of their labels."""
+    listing = list_files(folder)
+    return bool(listing.images) and not listing.others.keys() & {".csv", ".parquet", ".jsonl", ".tsv"}
+
+
+def profile_images(folder: Path, note: Callable[[str], None]) -> ImagesProfile:
+    """Profile a folder of images; `note` receives guesses about its layout."""
+    from PIL import Image
+
+    listing = list_files(folder)
+    splits = ImageFolder(folder.resolve(), listing, ImagesConfig(path=str(folder)), note).read()
+    labels = [label for split in splits.values() for label in split.labels.tolist() if label is not None]
+    sizes = []
+    for place in np.unique(np.linspace(0, len(listing.images) - 1, _MAX_OPENED).astype(int)).tolist():
+        try:
+            with Image.open(folder / listing.images[place]) as image:
+                sizes.append((image.height, image.width))
+        except OSError:  # training names damaged files
+            continue
+    rows = {name: len(split) for name, split in splits.items()}
+    return ImagesProfile(rows, dict(Counter(labels).most_common()), sizes)
+
+
+def render_images(profile: ImagesProfile, *, path: str, command: str) -> str:
+    """Return the text of a recipe for the images in `path`; its head names the command line."""
+    base = read_bundled("images")
+    start = base.index("version: 1")
+    classes = ", ".join(f"{name} ({count:,})" for name, count in list(profile.classes.items())[:12])
+    total = sum(profile.rows.values())
+    head = [
+        f"{Path(path).name}: {total:,} images, {profile.labelled:,} of them labelled. Classes: {classes}.",
+        f"Written by `{command}`; change it as needed. `flowgmm recipes show images` explains the settings.",
+    ]
+    key = next(index for index, line in enumerate(base) if line.startswith("  # path has no default"))
+    lines = [f"  path: {quote_yaml(path)}"]
+    if profile.side is not None:
+        low, high = (f"{height} x {width}" for height, width in (min(profile.sizes), max(profile.sizes)))
+        lines += [f"  size: {profile.side}  # the images have from {low} to {high} pixels", "  resize: crop"]
+    body = [line for line in [*base[start:key], *lines, *base[key + 1 :]] if line != "name: images"]
+    return "\n".join([*(line for text in head for line in comment_lines(text)), *body]) + "\n"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
 import pytest
 from own_files import add_column, numbers, save, texts
 from PIL import Image
+
+from flowgmm_cli.data import table_profile
 
 WORDS = ("train.epochs=1", "flow.hidden=8", "calibration.folds=2", "--no-auto")
 
@@ -79,6 +82,39 @@ def test_the_json_keeps_its_contract(flowgmm: Any, table: str) -> None:
     roles = {row["name"]: row["role"] for row in value["columns"]}
     assert roles == {"row": "id", "x1": "input", "x2": "input", "label": "label"}
     assert {"kind", "missing", "distinct", "reason"} <= set(value["columns"][0])
+
+
+def test_of_a_large_table_the_first_rows_are_held_in_memory(
+    flowgmm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(table_profile, "MAX_BYTES", 1000)
+    sizes: list[int] = []
+    profile = table_profile.profile_table
+
+    def watch(table: Any, **options: Any) -> Any:
+        sizes.append(table.data.num_rows)
+        return profile(table, **options)
+
+    monkeypatch.setattr(table_profile, "profile_table", watch)
+    labels = ["yes"] * 20_000 + ["no"] * 20_000 + [""] * 2_000  # the first rows have a single class
+    lines = [f"{row % 7}.5,{row % 5 or ''},{label}" for row, label in enumerate(labels)]
+    with gzip.open("t.csv.gz", "wt") as stream:
+        stream.write("\n".join(["x,z,kind", *lines]))
+    outcome = flowgmm("init", "t.csv.gz", "--label", "kind")
+    (head,) = sizes
+    assert head < 20_000
+    said = f"columns are judged by the first {head:,} of 42,000 rows, labels by all rows"
+    assert said in outcome.err
+    assert said in Path("t.csv.yaml").read_text("utf-8")
+    assert "42,000 rows, 40,000 labelled, 2 classes" in outcome.out
+    assert "z 20 %" in Path("t.csv.yaml").read_text("utf-8")
+    value = flowgmm("init", "t.csv.gz", "--label", "kind", "--json", "--force").json
+    assert (value["rows"], value["judged_rows"], value["classes"]) == (
+        42_000,
+        head,
+        {"no": 20_000, "yes": 20_000},
+    )
 
 
 def test_it_can_go_to_stdout(flowgmm: Any, table: str) -> None:

@@ -12,9 +12,14 @@ import pyarrow as pa
 import pytest
 
 from flowgmm_cli.data.column_analysis import ColumnProfile, input_columns, leaks_label
-from flowgmm_cli.data.labels import class_counts, find_label_column
 from flowgmm_cli.data.readers.table import Table
-from flowgmm_cli.data.starter_recipe import Profile, looks_english, profile_table
+from flowgmm_cli.data.table_profile import (
+    Profile,
+    class_counts,
+    find_label_column,
+    looks_english,
+    profile_table,
+)
 from flowgmm_cli.errors import DataError, UsageError
 
 ROWS = 60
@@ -219,6 +224,11 @@ def test_a_column_that_names_the_class_gives_it_away(cells: list[Any], leaks: bo
     labels = np.array(["a", "b", "c", None] * 20, dtype=object)
     assert leaks_label(column, labels) is leaks
     assert not leaks_label(column[:36], labels[:36])  # 27 labels are few
+
+
+def test_a_value_of_thousands_of_rows_gives_the_class_away() -> None:
+    labels = np.array(["a", "b"] * 3000, dtype=object)
+    assert leaks_label(labels, labels)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -95,11 +95,7 @@ def test_spellings_of_a_class_are_noted() -> None:
         (["1", "-1"], ("-1", "1"), "-1 and 1 are the two classes"),
         (["-1", "-1"], (), ""),
         (["a", "-1"], ("-1", "a"), ""),
-        (
-            ["a", "NaN", "NaN"],
-            ("a", "NaN"),
-            "`NaN` (2 rows) counts as a class; if it means unlabelled",
-        ),
+        (["a", "NaN", "NaN"], ("a", "NaN"), "`NaN` (2 rows) counts as a class; if it means unlabelled"),
         (["Cat", "cat", "dog"], ("Cat", "cat", "dog"), "the classes `Cat`, `cat` differ in case only"),
         (["a", "?", "Unknown"], ("?", "a", "Unknown"), "`?` (1 rows), `Unknown` (1 rows) counts as a class"),
     ],

@@ -14,16 +14,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from flowgmm_cli.data.column_analysis import ColumnProfile
-from flowgmm_cli.data.labels import class_counts
 from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.specs import CsvConfig
-from flowgmm_cli.data.starter_recipe import (
-    Profile,
-    profile_table,
-    profile_warnings,
-    quote_yaml,
-    render_recipe,
-)
+from flowgmm_cli.data.starter_recipe import profile_warnings, quote_yaml, render_recipe
+from flowgmm_cli.data.table_profile import Profile, class_counts, profile_table
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.yaml import read_yaml
 

@@ -193,6 +193,7 @@ class Table:
         where: name of the table in messages, usually a path.
         row_numbers: numbers of the rows in the input, from 1; None if no row was left out.
         find_place: finds the result of `locate` in the input; None counts rows.
+        complete: False if these are only the first rows of the input.
     """
 
     data: pa.Table
@@ -200,6 +201,7 @@ class Table:
     where: str = ""
     row_numbers: Ints | None = None
     find_place: Callable[[int], tuple[str, str]] | None = None
+    complete: bool = True
 
     @property
     def names(self) -> list[str]:
@@ -242,15 +244,28 @@ class Table:
         return position + 1 if self.row_numbers is None else int(self.row_numbers[position])
 
 
-def load_table(reader: TableReader, *, on_error: OnError | None, note: Callable[[str], None]) -> Table:
-    """Read all rows of a table into memory; see `FaultyRows` for malformed ones."""
+def load_table(
+    reader: TableReader,
+    *,
+    on_error: OnError | None,
+    note: Callable[[str], None],
+    max_bytes: int | None = None,
+) -> Table:
+    """Read a table into memory; see `FaultyRows` for malformed rows.
+
+    With `max_bytes` it stops when the cells take more.
+    """
     faulty = FaultyRows(reader.name, on_error)
-    parts, positions, total = [], [], 0
-    for batch in reader.batches(size=2**20):
+    parts, positions, total, size, complete = [], [], 0, 0, True
+    for batch in reader.batches(size=2**20 if max_bytes is None else BATCH_ROWS):
+        if max_bytes is not None and size > max_bytes:
+            complete = False
+            break
         rows, good = faulty.drop(batch)
         parts.append(rows)
         positions.append(good + total + 1)
         total += len(batch)
+        size += rows.nbytes
     faulty.finish(total, note)
     numbers = np.concatenate(positions)
     return Table(
@@ -259,6 +274,7 @@ def load_table(reader: TableReader, *, on_error: OnError | None, note: Callable[
         reader.name,
         numbers if len(numbers) < total else None,
         lambda position: reader.locate(int(numbers[position])),
+        complete,
     )
 
 
