@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import glob
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from flowgmm_cli.data.sources.files import require_file
 from flowgmm_cli.errors import GateError, RunError, UsageError, did_you_mean
 from flowgmm_cli.messages import quote
 
@@ -14,15 +17,16 @@ def split_arguments(
 ) -> tuple[str | None, str | None]:
     """Return the run and the rows of a command line `[RUN] [FILE]`, where `flag` may name the rows, too.
 
-    A first argument that is a file, `-` or a data spec names the rows.
+    A first argument that is a file, a pattern of files, `-` or a data spec names the rows.
 
     Raises:
+        DataError: the first argument has the name of a file, such as `new.csv`, and there is no such file.
         RunError: the first argument is a folder that holds no run.
         UsageError: the rows are named twice.
     """
     if run is not None and rows is None and _is_input(run):
         run, rows = None, run
-    if run is not None and _is_folder_without_run(Path(run).expanduser()):
+    if run is not None and (folder := Path(run).expanduser()).is_dir() and not any(folder.glob("run.json")):
         raise RunError(f"{run} is a folder without a run", hint=f"if it holds rows: {flag} {quote(run)}")
     if rows is not None and data is not None:
         raise UsageError(
@@ -32,11 +36,12 @@ def split_arguments(
 
 
 def _is_input(word: str) -> bool:
-    return word == "-" or word.lstrip().startswith("{") or Path(word).expanduser().is_file()
-
-
-def _is_folder_without_run(path: Path) -> bool:
-    return path.is_dir() and not any(path.glob("run.json"))
+    path = Path(word).expanduser()
+    if word == "-" or word.lstrip().startswith("{") or path.is_file():
+        return True
+    if path.exists() or not re.fullmatch(r"\.[a-z]{2,}\d?", path.suffix.lower()):
+        return False
+    return glob.has_magic(word) or require_file(word).is_file()
 
 
 def check_stdout(save: str | None, *, as_json: bool) -> None:

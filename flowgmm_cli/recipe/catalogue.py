@@ -91,12 +91,14 @@ def find_recipe(name_or_path: str, registry: Registry) -> Path:
     short = [recipe for recipe in recipes.values() if recipe.package and recipe.path.stem == name_or_path]
     if len(short) == 1:
         return short[0].path
+    beside = [f"{name_or_path}{suffix}" for suffix in (".yaml", ".yml") if Path(f"{path}{suffix}").is_file()]
+    guess = f"; did you mean `{beside[0]}`?" if beside else ""
     if path.suffix in (".yaml", ".yml") or "/" in name_or_path or os.sep in name_or_path:
         same = [name for name in (path.stem, f"paper/{path.stem}") if name in recipes]
         if same:
             hint = f"a bundled recipe has this name: write `{same[0]}`"
-        raise RecipeError(f"there is no file {name_or_path}", hint=hint)
-    guess = did_you_mean(name_or_path, recipes)
+        raise RecipeError(f"there is no file {name_or_path}{guess}", hint=hint)
+    guess = guess or did_you_mean(name_or_path, recipes)
     raise RecipeError(f"there is no file and no bundled recipe `{name_or_path}`{guess}", hint=hint)
 
 

@@ -20,6 +20,7 @@ from flowgmm_cli.evaluation.evaluation_file import load_results
 from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.files import read_json
 from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.report.text import list_warnings
 from flowgmm_cli.runs import Run
 
 if TYPE_CHECKING:
@@ -179,6 +180,13 @@ class ReportContext:
         drift = Drift(self.trained, self.data)
         drift.add(named.rows)
         return drift.warnings(Totals(n=len(scores), flagged=int((scores > rule.threshold).sum())), rule)
+
+    def list_warnings(self) -> list[dict[str, Any]]:
+        """List the warnings that the report shows: of the training, of the results, and of rows of `data`."""
+        warnings = list_warnings(self.info, self.evaluation)
+        with suppress(FlowgmmError):  # the sections that show the rows give the reason
+            warnings += [warning.to_dict() for warning in self.row_warnings]
+        return warnings
 
     def read_rows(self, data: str, data_format: str | None = None) -> NamedRows:
         """Read and preprocess the first 20,000 rows of a file; warn of rows that cannot be used.

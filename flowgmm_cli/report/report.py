@@ -60,6 +60,7 @@ class Report:
     path: Path
     sections: tuple[Section | Unavailable, ...]  # all of them, unavailable ones included
     figures: dict[str, Path]  # PNG files by name
+    warnings: list[dict[str, Any]]  # that the page shows
 
     def to_dict(self, run: str) -> dict[str, Any]:
         """Return the JSON object of `flowgmm report --json`."""
@@ -75,6 +76,7 @@ class Report:
             "report": str(self.path),
             "sections": sections,
             "figures": figures,
+            "warnings": self.warnings,
         }
 
 
@@ -110,7 +112,7 @@ def write_report(
                 write_bytes(file, part.png)
         write_text(path, render(title=title, subtitle=subtitle, sections=sections))
         undo.pop_all()
-    return Report(path, tuple(sections), figures)
+    return Report(path, tuple(sections), figures, context.list_warnings())
 
 
 def _remove(file: Path) -> None:

@@ -159,14 +159,20 @@ def describe_weaknesses(metrics: ClassificationMetrics) -> str:
     )
 
 
+def list_warnings(info: Mapping[str, Any], evaluation: Evaluation | None) -> list[dict[str, Any]]:
+    """List the warnings of a training and of an evaluation, one of each kind, as they are in JSON."""
+    by_kind = {str(warning.get("kind")): dict(warning) for warning in info.get("warnings") or ()}
+    for warning in evaluation_warnings(evaluation) if evaluation else ():
+        by_kind.setdefault(warning.kind, warning.to_dict())
+    return list(by_kind.values())
+
+
 def list_caveats(
     info: Mapping[str, Any], evaluation: Evaluation | None, facts: Mapping[str, Any]
 ) -> list[str]:
     """List limitations of the numbers."""
-    found = {str(warning.get("kind")): str(warning.get("text")) for warning in info.get("warnings") or ()}
-    tested = evaluation_warnings(evaluation) if evaluation else []
-    found |= {warning.kind: warning.text for warning in tested if warning.kind not in found}
-    caveats = [f"{text[:1].upper()}{text[1:]}." for text in found.values()]
+    texts = [str(warning.get("text")) for warning in list_warnings(info, evaluation)]
+    caveats = [f"{text[:1].upper()}{text[1:]}." for text in texts]
     if info.get("val_labels"):
         labels = pluralise((info.get("rows") or {}).get("val_labelled", 0), "validation label")
         caveats.append(

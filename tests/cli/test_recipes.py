@@ -165,6 +165,12 @@ def test_problems_in_the_file_have_their_line(
     assert part in outcome.err
 
 
+@pytest.mark.parametrize("name", ["moons", "./moons"])
+def test_a_name_without_its_suffix_hints_at_the_file(flowgmm: Any, good: Path, name: str) -> None:
+    outcome = flowgmm("train", name, code=3)
+    assert f"did you mean `{name}.yaml`?" in outcome.err
+
+
 def test_a_missing_file_hints_at_the_bundled_recipe(flowgmm: Any, good: Path) -> None:
     name = bundled_names()[0]
     outcome = flowgmm("recipes", "check", f"{name}.yaml", code=3)

@@ -30,6 +30,8 @@ def test_rows_of_files_replace_the_test_rows(flowgmm: Any, run: Path) -> None:
     assert (value["schema"], value["run"], value["report"]) == ("flowgmm/report/1", str(run), "some.html")
     assert all(Path(path).is_file() for path in value["figures"].values())
     assert {section["id"] for section in value["sections"] if not section["made"]} == {"baselines", "race"}
+    assert [warning["kind"] for warning in value["warnings"]] == ["few_test_rows", "flagged", "range"]
+    assert value["warnings"][2]["text"].startswith("own.csv has other values than the training rows")
     assert not (run / "report.html").exists()
 
 
