@@ -77,8 +77,8 @@ class LazyPixels:
         return pixels if dtype is None else pixels.astype(dtype, copy=False)
 
 
-def lazy_pixels_of(pixels: Bytes, hashes: Hashes | None = None) -> LazyPixels:
-    """Return lazy pixels backed by an array, such as a memory-mapped file; `hashes` as in `LazyPixels`."""
+def lazy_pixels_of(pixels: Bytes) -> LazyPixels:
+    """Return lazy pixels backed by an array, such as a memory-mapped file."""
 
     def read(positions: Positions) -> Bytes:
         first = int(positions[0])
@@ -90,4 +90,4 @@ def lazy_pixels_of(pixels: Bytes, hashes: Hashes | None = None) -> LazyPixels:
             pixels._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
         return copy
 
-    return LazyPixels(read, np.arange(len(pixels)), pixels.shape[1:], hashes)
+    return LazyPixels(read, np.arange(len(pixels)), pixels.shape[1:])

@@ -17,7 +17,6 @@ from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, NOT_UTF8
 from flowgmm_cli.data.readers.chunks import LabelEncoder
 from flowgmm_cli.data.readers.row_errors import RowError, raise_or_skip
 from flowgmm_cli.data.readers.schema import InputSchema
-from flowgmm_cli.data.sources.columns import object_array
 from flowgmm_cli.data.sources.image_folder import find_tables, read_labels
 from flowgmm_cli.errors import DataError
 
@@ -123,7 +122,7 @@ class FolderReader:
             if table is not None:
                 labels |= {file: table.labels.get(file) for file in files}
         none = {*self._schema.unlabelled, "unlabelled", "unlabeled"}
-        return LabelEncoder({**dict.fromkeys(none, -1), **index})(object_array([*labels.values()]))
+        return LabelEncoder({**dict.fromkeys(none, -1), **index})(np.array([*labels.values()], dtype=object))
 
 
 def holds_images(folder: Path, schema: InputSchema) -> bool:

@@ -21,7 +21,7 @@ from flowgmm_cli.errors import DataError, did_you_mean
 class ArraysSource:
     """A vector column `x` of shape `(N, ...)`."""
 
-    def __init__(self, config: ArraysConfig) -> None:
+    def __init__(self, config: ArraysConfig, context: DataContext) -> None:
         self._config = config
 
     def load(self) -> SourceData:
@@ -39,10 +39,8 @@ class ArraysSource:
                 raise DataError(
                     "data.x_test is set, but data.y_test is not: nothing can be tested without labels"
                 )
-            stored["test"] = (
-                file.find(config.x_test, "data.x_test"),
-                file.find(config.y_test, "data.y_test"),
-            )
+            x_test = file.find(config.x_test, "data.x_test")
+            stored["test"] = (x_test, file.find(config.y_test, "data.y_test"))
         x, labels = {}, {}
         for split, (rows, row_labels) in stored.items():
             if row_labels.shape not in ((rows.shape[0],), (rows.shape[0], 1)):
@@ -130,6 +128,4 @@ def array_strings(array: Array) -> Strings:
     return strings(pa.chunked_array([array.astype(np.float64) if array.dtype.kind == "f" else array]))
 
 
-def build(config: ArraysConfig, context: DataContext) -> ArraysSource:
-    """Build the source."""
-    return ArraysSource(config)
+build = ArraysSource

@@ -239,13 +239,6 @@ def _natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part], name
 
 
-def object_array(cells: Sequence[str | None]) -> Strings:
-    """Return strings as an array of objects."""
-    array = np.empty(len(cells), dtype=object)
-    array[:] = cells
-    return array
-
-
 def row_ids(split: str, count: int, numbers: Ints | None = None) -> Strings:
     """Return ids of rows without names: `train:1` is the first training row.
 

@@ -46,6 +46,7 @@ class CsvSource:
         self._config = config
         self._context = context
         self._settings = read_settings(dict(config))
+        self._texts = [config.text] if isinstance(config.text, str) else config.text or []
         self._notes: list[str] = []
 
     def load(self) -> SourceData:
@@ -55,7 +56,14 @@ class CsvSource:
         if (size := self._memory_bytes(reader)) > config.memory * _GIB:
             return self._load_in_chunks(reader, size)
         train = load_table(reader, on_error=config.on_error, note=self._notes.append)
-        return self._load_in_memory({"train": train, **self._read_held_out()})
+        tables = {"train": train, **self._read_held_out()}
+        class_names, codes = encode_labels(self._read_labels(tables), **self._label_options())
+        columns = self._infer_columns(train)
+        splits = {
+            split: self._build_rows(split, table, columns, codes[split]) for split, table in tables.items()
+        }
+        self._note_extra_columns(tables)
+        return SourceData(columns, class_names, splits, tuple(self._notes))
 
     def _open(self, path: str) -> TableReader:
         reader = open_table(path, self._settings, note=self._notes.append)
@@ -79,7 +87,6 @@ class CsvSource:
         return tables
 
     def _read_head(self, reader: TableReader) -> Table:
-        """Read the first rows of a table."""
         faulty = FaultyRows(reader.name, "keep")
         parts = [faulty.drop(batch)[0] for batch in islice(reader.batches(), _HEAD_BATCHES)]
         return Table(concatenate(parts), reader.class_names, reader.name)
@@ -91,9 +98,8 @@ class CsvSource:
         if size * _MAX_GROWTH <= config.memory * _GIB:
             return 0
         head = self._read_head(reader).data
-        used = {*(config.features or ()), *_as_list(config.text)}
-        if not used:
-            used = set(reader.names) - {config.label, str(config.id), *config.drop}
+        used = {*(config.features or ()), *self._texts}
+        used = used or set(reader.names) - {config.label, str(config.id), *config.drop}
         rows = reader.rows
         if rows is None:
             packed = any(stamp.path.suffix in COMPRESSED for stamp in reader.files)
@@ -103,11 +109,8 @@ class CsvSource:
     def _load_in_chunks(self, reader: TableReader, size: int) -> SourceData:
         """Return a source whose training rows are read in chunks; other splits are read."""
         config, head = self._config, self._read_head(reader)
-        for name, key in (
-            (config.label, "label"),
-            (config.id, "id"),
-            (config.labels.column, "labels.column"),
-        ):
+        named = {"label": config.label, "id": config.id, "labels.column": config.labels.column}
+        for key, name in named.items():
             if name is not None:
                 head.column(name, key=f"data.{key}")
         columns = self._infer_columns(head)
@@ -150,24 +153,11 @@ class CsvSource:
         )
         return ChunkedSource(columns, names, splits, tuple(self._notes), table=table)
 
-    def _load_in_memory(self, tables: dict[str, Table]) -> SourceData:
-        class_names, codes = encode_labels(self._read_labels(tables), **self._label_options())
-        columns = self._infer_columns(tables["train"])
-        splits = {
-            split: self._build_rows(split, table, columns, codes[split]) for split, table in tables.items()
-        }
-        self._note_extra_columns(tables)
-        return SourceData(columns, class_names, splits, tuple(self._notes))
-
     def convert(self, table: Table, class_names: tuple[str, ...], codes: Ints) -> SourceData:
         """Return the rows of a table in memory, with their classes `(N,)`; no file is read."""
         columns = self._infer_columns(table)
-        return SourceData(
-            columns,
-            class_names,
-            {"train": self._build_rows("train", table, columns, codes)},
-            tuple(self._notes),
-        )
+        rows = self._build_rows("train", table, columns, codes)
+        return SourceData(columns, class_names, {"train": rows}, tuple(self._notes))
 
     def _label_options(self) -> dict[str, Any]:
         """Return the settings of `find_classes`."""
@@ -186,9 +176,8 @@ class CsvSource:
     def _build_rows(self, split: str, table: Table, columns: tuple[Column, ...], codes: Ints) -> Rows:
         """Return the rows of a table, without those of which a cell does not fit its column."""
         cells, errors = self._parse_cells(columns, table)
-        rows = Rows(
-            cells, codes, self._read_ids(split, table), table.marker_cells(self._config.labels.column)
-        )
+        marks = table.marker_cells(self._config.labels.column)
+        rows = Rows(cells, codes, self._read_ids(split, table), marks)
         if not errors:
             return rows
         faulty = FaultyRows(table.where, self._config.on_error)
@@ -202,7 +191,7 @@ class CsvSource:
             for name in getattr(config, key) or ():
                 table.column(name, key=f"data.{key}")
         reserved = {config.label, config.id, config.labels.column, *config.drop}
-        parts = _as_list(config.text)
+        parts = self._texts
         _require_texts(table, parts)
         for name in (*parts, *(config.features or ())):
             table.column(name, key="data.features")
@@ -239,7 +228,7 @@ class CsvSource:
 
     def _parts_of(self, column: Column) -> list[str]:
         """Return the names of the table columns that form an input column."""
-        return _as_list(self._config.text) if column.kind == "text" else [column.name]
+        return self._texts if column.kind == "text" else [column.name]
 
     def _parse_cells(
         self, columns: Sequence[Column], table: Table
@@ -250,9 +239,8 @@ class CsvSource:
         for column in columns:
             parts = self._parts_of(column)
             key = "data.text" if column.kind == "text" else "an input column of the training rows"
-            cells[column.name], bad = parse_cells(
-                column, [table.column(part, key=key) for part in parts], parts
-            )
+            columns_of_parts = [table.column(part, key=key) for part in parts]
+            cells[column.name], bad = parse_cells(column, columns_of_parts, parts)
             for position, error in bad.items():
                 hint = f"{error.hint}, leave the column out with {override('data.drop', column.name)}"
                 errors.setdefault(position, RowError(error.message, hint))
@@ -296,10 +284,6 @@ def _require_texts(table: Table, names: Sequence[str]) -> None:
         words = override("data.text", found[0], listed=False) if len(found) == 1 else several
         hint = f"set {words}; sentences are in {listed}"
         raise DataError(error.message, details=error.details, hint=hint) from error
-
-
-def _as_list(names: str | Sequence[str] | None) -> list[str]:
-    return [] if names is None else [names] if isinstance(names, str) else list(names)
 
 
 build = CsvSource

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +14,7 @@ from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.readers.array_files import IDX_LABELS, UNNAMED, StoredArray, read_class_names
 from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.sources.arrays import ArrayFile, label_strings
-from flowgmm_cli.data.sources.columns import object_array, row_ids
+from flowgmm_cli.data.sources.columns import row_ids
 from flowgmm_cli.data.sources.image_folder import ImageSplit
 from flowgmm_cli.errors import DataError
 
@@ -91,7 +90,7 @@ def _read_split(split: str, x: StoredArray, y: StoredArray | None, names: Sequen
     if y is not None and y.shape not in (x.shape[:1], (*x.shape[:1], 1)):
         raise DataError(f"{y.where}: {x.shape[0]:,} images, but labels of shape {y.shape}")
     images = x.load(mapped=True)
-    labels = object_array([None] * len(images)) if y is None else label_strings(y.load(), names)
+    labels = np.full(len(images), None) if y is None else label_strings(y.load(), names)
     return ImageSplit(images, labels, row_ids(split, len(images)))
 
 
@@ -101,15 +100,14 @@ def read_table_images(tables: dict[str, Table], config: ImagesConfig) -> dict[st
     for split, table in tables.items():
         cells = _find_images(table, config.image)
         ids = row_ids(split, len(cells))
-        labels = object_array([None] * len(cells))
-        if split != "unlabelled":
-            labels = table.label_strings(config.label)
+        none = np.full(len(cells), None)
+        labels = none if split == "unlabelled" else table.label_strings(config.label)
         images = EncodedImages(table.where, ids.tolist(), list(cells))
         splits[split] = ImageSplit(images, labels, ids, table.marker_cells(config.labels.column))
     if (more := splits.pop("unlabelled", None)) is not None:
         train, none = splits["train"], more.labels
         splits["train"] = ImageSplit(
-            join_images([train, more]),
+            join_images(config.path, [train, more]),
             np.concatenate([train.labels, none]),
             np.concatenate([train.ids, more.ids]),
             {name: np.concatenate([cells, none]) for name, cells in train.extras.items()},
@@ -117,11 +115,11 @@ def read_table_images(tables: dict[str, Table], config: ImagesConfig) -> dict[st
     return splits
 
 
-def join_images(splits: Iterable[ImageSplit]) -> EncodedImages:
+def join_images(where: str, splits: Iterable[ImageSplit]) -> EncodedImages:
     """Return the encoded images of splits as one sequence."""
-    parts = [cast(EncodedImages, split.images) for split in splits]
+    parts = [split.images for split in splits if isinstance(split.images, EncodedImages)]
     names = [name for part in parts for name in part.names]
-    return EncodedImages(parts[0].where, names, [content for part in parts for content in part.contents])
+    return EncodedImages(where, names, [content for part in parts for content in part.contents])
 
 
 def _find_images(table: Table, column: str | None) -> pa.ChunkedArray:

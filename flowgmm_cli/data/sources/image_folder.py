@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from flowgmm_cli.data.array_types import Array, Strings
 from flowgmm_cli.data.images.encoded_images import LABEL_TABLES, EncodedImages, Listing
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.readers.open import open_table
 from flowgmm_cli.data.readers.row_errors import FaultyRows, OnError, RowError
 from flowgmm_cli.data.readers.table import load_table
-from flowgmm_cli.data.sources.columns import object_array, strings
+from flowgmm_cli.data.sources.columns import strings
 from flowgmm_cli.errors import DataError, did_you_mean
 
 Note = Callable[[str], None]
@@ -59,12 +61,13 @@ class ImageFolder:
     def read(self) -> dict[str, ImageSplit]:
         """Read the images of each split; an `unlabelled` folder beside the splits belongs to training."""
         images, where = self._listing.images, self._config.path
-        others = {
-            suffix: n for suffix, n in self._listing.others.items() if suffix not in (".csv", ".tsv", ".md")
-        }
+        others = [
+            f"{count:,} {suffix or 'without a suffix'}"
+            for suffix, count in sorted(self._listing.others.items())
+            if suffix not in (".csv", ".tsv", ".md")
+        ]
         if others:
-            kinds = ", ".join(f"{n:,} {suffix or 'without a suffix'}" for suffix, n in sorted(others.items()))
-            self._note(f"{where}: files that are not images are left out ({kinds})")
+            self._note(f"{where}: files that are not images are left out ({', '.join(others)})")
         paths = self._find_tables()
         roots = self._find_split_roots(set(paths)) or {"train": ""}
         tables = {root: self._read_table(root, path, paths) for root, path in paths.items()}
@@ -75,16 +78,11 @@ class ImageFolder:
             labels = self._class_folders(root, names) if table is None else table.labels
             if root and split == "train":
                 names += [name for name in images if _top(name) in self._unlabelled - set(roots.values())]
-            paths_of_split = object_array(names)
-            extras = {"path": paths_of_split}
+            extras = {"path": np.array(names, dtype=object)}
             if table is not None and table.marks is not None:
-                extras[str(self._config.labels.column)] = object_array([table.marks.get(n) for n in names])
-            splits[split] = ImageSplit(
-                EncodedImages.in_folder(self._folder, names),
-                object_array([labels.get(name) for name in names]),
-                paths_of_split,
-                extras,
-            )
+                extras[str(self._config.labels.column)] = _look_up(names, table.marks)
+            encoded = EncodedImages.in_folder(self._folder, names)
+            splits[split] = ImageSplit(encoded, _look_up(names, labels), extras["path"], extras)
         unused = sorted({_top(name) or name for name in images} - set(roots.values()) - self._unlabelled)
         if unused and "" not in roots.values():
             listed = ", ".join(unused[:_MAX_LISTED])
@@ -164,6 +162,10 @@ class ImageFolder:
         if empty:
             self._note(f"{what}: folders without images are not classes: {', '.join(empty[:_MAX_LISTED])}")
         return {name: top for name, top in tops.items() if top and top not in self._unlabelled}
+
+
+def _look_up(names: Sequence[str], cells: Mapping[str, str | None]) -> Strings:
+    return np.array([cells.get(name) for name in names], dtype=object)
 
 
 def _top(name: str) -> str:

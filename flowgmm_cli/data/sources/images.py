@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
-from flowgmm_cli.data.array_types import Array, Bytes
-from flowgmm_cli.data.cache import Arrays
+from flowgmm_cli.data.array_types import Bytes
 from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.data.images.arrays import ImageConverter, read_array_header
 from flowgmm_cli.data.images.encoded_images import EncodedImages, list_files
@@ -22,7 +21,6 @@ from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.labels import encode_labels
 from flowgmm_cli.data.readers.array_files import find_array_format
 from flowgmm_cli.data.readers.byte_source import FileStamp
-from flowgmm_cli.data.sources.columns import object_array
 from flowgmm_cli.data.sources.files import require_file
 from flowgmm_cli.data.sources.image_arrays import (
     find_idx_files,
@@ -35,7 +33,7 @@ from flowgmm_cli.data.sources.tables import common_class_names, is_hub_id, read_
 from flowgmm_cli.data.table_cache import TableCache
 from flowgmm_cli.errors import DataError
 
-Pixels = Bytes | LazyPixels
+Pixels = dict[str, Any]  # by split, uint8 arrays or `LazyPixels`
 Splits = dict[str, ImageSplit]
 
 COLUMN = "image"
@@ -66,7 +64,7 @@ class ImagesSource:
             single_class=self._config.labels.single_class,
         )
         rows = {
-            name: Rows({COLUMN: cast(Any, pixels[name])}, labels[name], split.ids, split.extras)
+            name: Rows({COLUMN: pixels[name]}, labels[name], split.ids, split.extras)
             for name, split in splits.items()
         }
         column = Column(COLUMN, "image", pixels["train"].shape[1:])
@@ -88,7 +86,7 @@ class ImagesSource:
                     hint="give both as files of images, or both as arrays",
                 )
             ids = [f"{split}:{name.removeprefix('train:').removeprefix(f'{split}:')}" for name in part.ids]
-            splits[split] = replace(part, ids=object_array(ids))
+            splits[split] = replace(part, ids=np.array(ids, dtype=object))
         return splits, names
 
     def _read(self, path: str, names: Sequence[str] | None) -> tuple[Splits, Sequence[str] | None]:
@@ -110,23 +108,17 @@ class ImagesSource:
                     hint="known files: npz, npy, parquet, and IDX such as train-images-idx3-ubyte.gz",
                 )
             return read_array_images({"train": file}, config, note)
-        tables = read_splits(
-            config,
-            self._context,
-            note,
-            single_split=config.train_split,
-            unlabelled_split=config.unlabelled_split,
-        )
+        single, unlabelled = config.train_split, config.unlabelled_split
+        tables = read_splits(config, self._context, note, single_split=single, unlabelled_split=unlabelled)
         labelled = [table for split, table in tables.items() if split != "unlabelled"]
         return read_table_images(tables, config), common_class_names(labelled, config.label)
 
-    def _decode_files(self, splits: Mapping[str, ImageSplit]) -> tuple[dict[str, Pixels], Splits]:
+    def _decode_files(self, splits: Splits) -> tuple[Pixels, Splits]:
         """Return pixels by split, and the splits without the images that are left out."""
-        images = join_images(splits.values())
-        loaded = load_images(replace(images, where=self._config.path), self._config, self._context)
+        images = join_images(self._config.path, splits.values())
+        loaded = load_images(images, self._config, self._context)
         self._notes += loaded.notes
-        pixels: dict[str, Pixels] = {}
-        usable = {}
+        pixels, usable = {}, {}
         start = 0
         for name, split in splits.items():
             end = start + len(split)
@@ -138,39 +130,42 @@ class ImagesSource:
             start = end
         return pixels, usable
 
-    def _convert_arrays(self, splits: Mapping[str, ImageSplit]) -> dict[str, Pixels]:
-        where = self._config.path
-        arrays = {name: cast(Array, split.images) for name, split in splits.items()}
+    def _convert_arrays(self, splits: Splits) -> Pixels:
+        config, pixels = self._config, dict[str, Bytes]()
+        where = {name: f"{config.path}, `{name}`" for name in splits}
+        arrays = {
+            name: split.images
+            for name, split in splits.items()
+            if not isinstance(split.images, EncodedImages)
+        }
         headers = [
-            (f"the image in `{name}`", read_array_header(array, where=f"{where}, `{name}`"))
+            (f"the image in `{name}`", read_array_header(array, where=where[name]))
             for name, array in arrays.items()
         ]
-        image_format = choose_format(headers, self._config, where=where)
-        converted = {}
+        image_format = choose_format(headers, config, where=config.path)
         for name, array in arrays.items():
-            convert = ImageConverter(array.dtype, [array], image_format, where=f"{where}, `{name}`")
-            converted[name] = convert(array)
+            convert = ImageConverter(array.dtype, [array], image_format, where=where[name])
+            pixels[name] = convert(array)
             self._notes += [f"`{name}`: {note}" for note in convert.notes]
-        fit = sum(array.nbytes for array in converted.values()) <= self._config.memory_bytes
+        fit = sum(array.nbytes for array in pixels.values()) <= config.memory_bytes
         keep = np.array if fit else self._leave_on_disk
         return {
-            name: keep(pixels) if isinstance(pixels, np.memmap) else pixels
-            for name, pixels in converted.items()
+            name: keep(array) if isinstance(array, np.memmap) else array for name, array in pixels.items()
         }
 
     def _leave_on_disk(self, pixels: np.memmap[Any, Any]) -> LazyPixels:
         """Return pixels that are read on access, with hashes that are kept in the cache."""
-        if self._config.cache == "never":
-            return lazy_pixels_of(pixels)
-
-        def compute() -> Arrays:
-            rows = Rows({COLUMN: cast(Any, lazy_pixels_of(pixels))}, np.full(len(pixels), -1), np.arange(0))
-            return {"hashes": row_hashes(rows, [Column(COLUMN, "image", pixels.shape[1:])])}
-
-        stamp = FileStamp.of(Path(str(pixels.filename)))
-        cache = TableCache(self._context, self._config.path, [astuple(stamp)])
-        found = cache.load_or_compute(["hashes", pixels.shape, pixels.strides], compute)
-        return lazy_pixels_of(pixels, found["hashes"])
+        lazy = lazy_pixels_of(pixels)
+        if self._config.cache != "never":
+            columns: dict[str, Any] = {COLUMN: lazy}
+            rows = Rows(columns, np.full(len(pixels), -1), np.arange(0))
+            column = Column(COLUMN, "image", lazy.shape[1:])
+            stamp = FileStamp.of(Path(str(pixels.filename)))
+            cache = TableCache(self._context, self._config.path, [astuple(stamp)])
+            key = ["hashes", pixels.shape, pixels.strides]
+            found = cache.load_or_compute(key, lambda: {"hashes": row_hashes(rows, [column])})
+            lazy.hashes = found["hashes"]
+        return lazy
 
 
 build = ImagesSource

@@ -20,7 +20,7 @@ Points = tuple[Floats, Ints]
 class SklearnSource:
     """Digits as a column `pixels`, 8 x 8 in 0..1; synthetic sets as the numeric columns `x1` and `x2`."""
 
-    def __init__(self, config: SklearnConfig) -> None:
+    def __init__(self, config: SklearnConfig, context: DataContext) -> None:
         self._config = config
 
     def load(self) -> SourceData:
@@ -44,10 +44,9 @@ def _digits() -> SourceData:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    pixels, labels = digits.images, digits.target
-    rows = Rows({"pixels": pixels / 16.0}, labels.astype(np.int64), row_ids("train", len(labels)))
-    names = tuple(str(digit) for digit in range(10))
-    return SourceData((Column("pixels", "vector", (8, 8)),), names, {"train": rows})
+    labels = digits.target.astype(np.int64)
+    rows = Rows({"pixels": digits.images / 16.0}, labels, row_ids("train", len(labels)))
+    return SourceData((Column("pixels", "vector", (8, 8)),), tuple("0123456789"), {"train": rows})
 
 
 def _two_moons(count: int, noise: float, rng: np.random.Generator) -> Points:
@@ -76,11 +75,9 @@ def _pinwheel(count: int, noise: float, rng: np.random.Generator) -> Points:
     radial = 1 + 0.3 * rng.standard_normal(count)
     tangential = noise * rng.standard_normal(count)
     angle = arm * 2 * np.pi / 5 + 0.25 * np.exp(radial)  # arms lag behind with the distance
-    turned = [
-        radial * np.cos(angle) - tangential * np.sin(angle),
-        radial * np.sin(angle) + tangential * np.cos(angle),
-    ]
-    return 2 * np.stack(turned, 1), arm
+    x = radial * np.cos(angle) - tangential * np.sin(angle)
+    y = radial * np.sin(angle) + tangential * np.cos(angle)
+    return 2 * np.stack([x, y], 1), arm
 
 
 def _draw_classes(count: int, classes: int, rng: np.random.Generator) -> Ints:
@@ -101,6 +98,4 @@ _SETS = {
 }
 
 
-def build(config: SklearnConfig, context: DataContext) -> SklearnSource:
-    """Build the source."""
-    return SklearnSource(config)
+build = SklearnSource
