@@ -98,7 +98,8 @@ def _transform(
 
     def transform(part: Rows, name: str) -> Tensors:
         split = preprocessor.apply(part, context, with_inputs=with_inputs)
-        return replace(split, copies=encode_text_copies(recipe, part, preprocessor, context, part=name))
+        copies = encode_text_copies(views, recipe.run.seed, part, preprocessor, context, part=name)
+        return replace(split, copies=copies)
 
     if any(is_lazy(rows.train.columns[column.name]) for column in preprocessor.columns):
         memory = int(2**30 * dict(recipe.data.config).get("memory", 2.0))

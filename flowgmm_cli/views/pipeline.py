@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Literal, cast
 
@@ -24,7 +24,6 @@ from flowgmm_cli.api import (
     View,
     ViewsConfig,
 )
-from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.cache import cache_folder
 from flowgmm_cli.data.images.format import image_shape
 from flowgmm_cli.data.preprocessor import Preprocessor
@@ -41,12 +40,13 @@ Name = Literal["weak", "strong"]
 _SEEDS_PER_VIEW = 1000  # more than a view can have copies
 
 
+@dataclass(frozen=True)
 class AugmentationPipeline:
     """A view of a recipe: changes of texts, then of inputs, then of features.
 
     Texts are changed and encoded before training; one of the changed copies of each row is picked at random.
 
-    Args:
+    Attributes:
         name: `weak` or `strong`; names the copies to pick from.
         texts: True if texts are changed.
         inputs: changes of the feature matrix, first to last.
@@ -55,20 +55,11 @@ class AugmentationPipeline:
         features: changes of the input of the flow, first to last.
     """
 
-    def __init__(
-        self,
-        name: Name,
-        *,
-        texts: bool = False,
-        inputs: Sequence[View] = (),
-        transforms: Sequential | None = None,
-        features: Sequence[View] = (),
-    ) -> None:
-        self.name = name
-        self.texts = texts
-        self.inputs = tuple(inputs)
-        self.transforms = transforms if transforms is not None or not inputs else Sequential()
-        self.features = tuple(features)
+    name: Name
+    texts: bool = False
+    inputs: Sequence[View] = ()
+    transforms: Sequence[Transform] | None = None
+    features: Sequence[View] = ()
 
     def __call__(self, rows: Tensors, generator: torch.Generator) -> Tensor:
         """Return the input of the flow, `(N, D)`; random numbers come from `generator` alone."""
@@ -79,8 +70,8 @@ class AugmentationPipeline:
                 x = x.float()
                 for change in self.inputs:
                     x = change(x, generator)
-                for transform in self.transforms.layers:
-                    x = cast(Transform, transform).draw(x, generator)
+                for transform in self.transforms:
+                    x = transform.draw(x, generator)
         for change in self.features:
             x = change(x, generator)
         return x
@@ -100,8 +91,8 @@ def build_pipeline(
 ) -> AugmentationPipeline:
     """Build the `views` that a recipe lists under `data.views.weak` or `data.views.strong`.
 
-    The `preprocessor` of the rows may be None where no view changes inputs and no transform is random;
-    `device` is that of the rows.
+    The `preprocessor` may be None where no view changes inputs and no transform is random; `device` is that
+    of the rows.
 
     Raises:
         RecipeError: a view changes images, and no column holds images.
@@ -114,21 +105,22 @@ def build_pipeline(
     if preprocessor is None:
         raise ValueError("views of inputs need the preprocessor of the rows")
     # not every device has float64
-    transforms = copy.deepcopy(preprocessor.transforms).to(torch.float32).to(device)
+    layers = copy.deepcopy(preprocessor.transforms).to(torch.float32).to(device).layers
+    transforms = [layer for layer in layers if isinstance(layer, Transform)]
     inputs = [change for view in on_inputs for change in _on_image_columns(view, preprocessor)]
     return AugmentationPipeline(name, texts=texts, inputs=inputs, transforms=transforms, features=features)
 
 
+@dataclass(frozen=True)
 class ImageColumnView:
     """A change of the images of one column; the rest of the feature matrix stays as it is.
 
     The `change` takes images `(N, *shape)`, which lie at `columns` of the matrix.
     """
 
-    def __init__(self, change: View, columns: slice, shape: tuple[int, int, int]) -> None:
-        self.change = change
-        self.columns = columns
-        self.shape = shape
+    change: View
+    columns: slice
+    shape: tuple[int, ...]
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return a matrix of the shape of `x`, `(N, F)`."""
@@ -139,18 +131,12 @@ class ImageColumnView:
 
 
 def _on_image_columns(view: Component, preprocessor: Preprocessor) -> list[ImageColumnView]:
-    layout, ranges = preprocessor.feature_encoder.layout, preprocessor.ranges
-    images = [(column, place, image_shape(column)) for column, place in layout]
-
-    def white(name: str) -> float:
-        low, high = ranges.get(name, (0.0, 1.0))
-        return high if low >= 0 else math.nan
-
-    changes = [
-        ImageColumnView(build(view, shape=shape, high=white(column.name)), place, shape)
-        for column, place, shape in images
-        if shape is not None
-    ]
+    layout, changes = preprocessor.feature_encoder.layout, []
+    for column, place in layout:
+        if (shape := image_shape(column)) is not None:
+            low, high = preprocessor.ranges.get(column.name, (0.0, 1.0))
+            change = build(view, shape=shape, high=high if low >= 0 else math.nan)
+            changes.append(ImageColumnView(change, place, shape))
     if not changes:
         raise RecipeError(
             f"the view `{view.use}` changes images, and no column of the data holds images",
@@ -165,18 +151,18 @@ def _on_image_columns(view: Component, preprocessor: Preprocessor) -> list[Image
 
 
 def view_settings(recipe: Recipe) -> ViewsConfig:
-    """The views of a recipe, `data.views`."""
+    """Return the views of a recipe, `data.views`."""
     return cast(DataConfig, recipe.data.config).views
 
 
 def encode_text_copies(
-    recipe: Recipe, rows: Rows, preprocessor: Preprocessor, context: DataContext, *, part: str
+    views: ViewsConfig, seed: int, rows: Rows, preprocessor: Preprocessor, context: DataContext, *, part: str
 ) -> Mapping[str, TextCopies]:
     """Encode changed copies of some rows, for each of the two views that changes texts.
 
     A view has as many copies as the largest `copies` of its changes of texts; every copy goes through all of
-    them. The changes depend on `run.seed` and the `part` alone, which is `train` or `val`. The vectors are
-    kept in the embedding cache.
+    them. The changes depend on the `seed` of the run and the `part` alone, which is `train` or `val`. The
+    vectors are kept in the embedding cache.
 
     Returns:
         By view, float32 `(N, copies, D)`, or `(N, copies, F)` where the view goes on to change inputs.
@@ -184,22 +170,22 @@ def encode_text_copies(
     Raises:
         RecipeError: a view changes texts, and the data has none.
     """
-    views = view_settings(recipe)
     tables = {}
     for number, (name, listed) in enumerate((("weak", views.weak), ("strong", views.strong))):
         changes = select_level("text", listed)
-        if not changes:
+        copies = [change.config.copies for change in changes if isinstance(change.config, TextViewConfig)]
+        if not copies:
             continue
         first = _SEEDS_PER_VIEW * (2 * number + ("train", "val").index(part))
         encoded = []
-        for index in range(max(cast(TextViewConfig, change.config).copies for change in changes)):
-            seed = derive_seed(recipe.run.seed, "texts", first + index)
+        for index in range(max(copies)):
+            copy_seed = derive_seed(seed, "texts", first + index)
             # a cache folder of its own keeps unchanged texts quick to look up
-            description = f"{json.dumps([change.to_dict() for change in changes])} {seed}"
+            description = f"{json.dumps([change.to_dict() for change in changes])} {copy_seed}"
             digest = blake2b(description.encode(), digest_size=16).hexdigest()
             split = preprocessor.apply(
-                _change_texts(rows, changes, preprocessor, np.random.default_rng(seed)),
-                dataclasses.replace(context, cache_dir=str(cache_folder(context, "views") / digest)),
+                _change_texts(rows, changes, preprocessor, np.random.default_rng(copy_seed)),
+                replace(context, cache_dir=str(cache_folder(context, "views") / digest)),
                 with_inputs=bool(select_level("inputs", listed)),
             )
             encoded.append(split.x if split.inputs is None else split.inputs)
@@ -223,4 +209,4 @@ def _change_texts(
         for view in views:
             texts = view(texts, generator)
         columns[name] = np.array(texts, dtype=object)
-    return dataclasses.replace(rows, columns=columns)
+    return replace(rows, columns=columns)

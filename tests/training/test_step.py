@@ -125,7 +125,7 @@ def test_a_recipe_becomes_its_components(moons: Any, make_model: Any) -> None:
     assert [weight for weight, _ in step.regularisers] == [2.5]
     assert type(step.objective).__name__ == "Hybrid"
     assert [type(view).__name__ for view in step.views["strong"].features] == ["Noise", "Drop"]
-    assert step.views["weak"].features == ()
+    assert not step.views["weak"].features
     assert step.reads == {"strong"}
     plain = build_step(moons("regularisers=[]"), make_model(classes=2), features=2, labelled=3, unlabelled=9)
     assert plain.regularisers == ()
@@ -188,7 +188,8 @@ def test_views_of_images_and_copies_of_texts_never_wait_for_the_device(make_mode
     from flowgmm_cli.views.specs import AffineConfig
 
     move = Affine(AffineConfig(pixels=1, degrees=10, zoom=0.1, shear=5), shape=(1, 4, 4), high=1.0)
-    view = AugmentationPipeline("strong", inputs=[ImageColumnView(move, slice(0, 16), (1, 4, 4))])
+    images = ImageColumnView(move, slice(0, 16), (1, 4, 4))
+    view = AugmentationPipeline("strong", inputs=[images], transforms=[])
     step = TrainingStep(
         make_model(16), Spy({"strong"}, a=1.0), [], strong=view, weak=AugmentationPipeline("weak")
     )

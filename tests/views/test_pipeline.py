@@ -99,15 +99,13 @@ def test_inputs_that_nothing_moves_come_out_as_the_transformed_rows(
 
 
 def test_inputs_are_changed_then_transformed_then_features_are_changed() -> None:
-    from flowgmm_cli.bijection import Sequential
     from flowgmm_cli.data.specs import ScaleConfig
     from flowgmm_cli.data.transforms.elementwise import Scale
 
     double = Scale(ScaleConfig(factor=2.0), features=2)
     double.fit(torch.ones(2, 2, dtype=torch.float64))
-    view = AugmentationPipeline(
-        "strong", inputs=[add(1)], transforms=Sequential([double]).float(), features=[add(100)]
-    )
+    transforms = [double.float()]
+    view = AugmentationPipeline("strong", inputs=[add(1)], transforms=transforms, features=[add(100)])
     rows = Tensors(torch.full((3, 2), 9.0), inputs=torch.full((3, 2), 4.0))
     assert torch.equal(view(rows, torch.Generator()), torch.full((3, 2), 2 * (4.0 + 1) + 100))
 
@@ -175,7 +173,7 @@ def test_copies_of_some_rows_are_theirs(index: torch.Tensor | slice) -> None:
 def test_copies_go_on_through_inputs_and_features() -> None:
     copies = {"strong": TextCopies(torch.full((3, 2, 1), 5.0))}
     forms = Tensors(torch.zeros(3, 1), inputs=torch.zeros(3, 1), copies=copies)
-    view = AugmentationPipeline("strong", texts=True, inputs=[add(1)], features=[add(10)])
+    view = AugmentationPipeline("strong", texts=True, inputs=[add(1)], transforms=[], features=[add(10)])
     assert view(forms, torch.Generator()).flatten().tolist() == [16.0] * 3
 
 
