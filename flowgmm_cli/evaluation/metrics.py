@@ -14,12 +14,7 @@ from pydantic import TypeAdapter
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.evaluation.calibration import ReliabilityBin, calibration_error, reliability_table
 from flowgmm_cli.evaluation.class_counts import BLOCK, ClassCounts, bootstrap_averages
-from flowgmm_cli.evaluation.intervals import (
-    Difference,
-    Interval,
-    compare_accuracies,
-    wilson_interval,
-)
+from flowgmm_cli.evaluation.intervals import Difference, Interval, compare_accuracies, wilson_interval
 from flowgmm_cli.evaluation.verdict import Verdict
 
 FloatArray = npt.NDArray[np.floating[Any]]

@@ -93,10 +93,7 @@ def _encode(value: Any) -> Array:
 
 
 def collect_predictions(
-    rows: Rows,
-    columns: tuple[Column, ...],
-    log_probabilities: FloatArray,
-    class_names: tuple[str, ...],
+    rows: Rows, columns: tuple[Column, ...], log_probabilities: FloatArray, class_names: tuple[str, ...]
 ) -> StoredPredictions:
     """Collect the predictions for the labelled rows among N `rows` as their source gives them.
 

@@ -21,14 +21,7 @@ from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.flows.multiscale import FlatFlow
 from flowgmm_cli.inference.check_latents import check_classes, check_conditioning, check_dimensions
-from flowgmm_cli.inference.check_report import (
-    CheckReport,
-    ClassCheck,
-    Finding,
-    LayerCheck,
-    Verdict,
-    judge,
-)
+from flowgmm_cli.inference.check_report import CheckReport, ClassCheck, Finding, LayerCheck, Verdict, judge
 from flowgmm_cli.inference.check_steps import (
     LOG_DET,
     ROUND_TRIP,

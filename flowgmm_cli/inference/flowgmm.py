@@ -27,12 +27,7 @@ from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.inference.drift import Drift
 from flowgmm_cli.inference.embedding import MapMethod, check_map, embedding_columns
 from flowgmm_cli.inference.evaluate_run import evaluate_scores
-from flowgmm_cli.inference.inputs import (
-    input_schema,
-    load_run_rows,
-    read_first_rows,
-    select_held_out,
-)
+from flowgmm_cli.inference.inputs import input_schema, load_run_rows, read_first_rows, select_held_out
 from flowgmm_cli.inference.ood import OODResult, collect_scores, compare_scores
 from flowgmm_cli.inference.scores import OODRule, Scores, Totals
 from flowgmm_cli.inference.scoring import Space, score

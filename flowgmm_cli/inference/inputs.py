@@ -11,9 +11,7 @@ import numpy as np
 
 from flowgmm_cli.api import Component, DataContext, Rows
 from flowgmm_cli.data.prepare import load_rows
-from flowgmm_cli.data.readers.base import (
-    RowReader,
-)
+from flowgmm_cli.data.readers.base import RowReader
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.errors import DataError

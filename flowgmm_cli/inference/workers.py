@@ -43,11 +43,7 @@ def run_in_threads(
 
 
 def run_in_processes(
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    *,
-    processes: int,
-    initializer: tuple[Any, ...],
+    function: Callable[[Item], Result], items: Iterable[Item], *, processes: int, initializer: tuple[Any, ...]
 ) -> Iterator[Result]:
     """Apply a picklable function to items in new processes and yield the results in the order of the items.
 

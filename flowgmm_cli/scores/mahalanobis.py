@@ -63,11 +63,7 @@ class Gaussian:
 
 
 def fit_gaussian(
-    rows: Floats,
-    *,
-    shrinkage: Literal["ledoit_wolf", "none"],
-    generator: Generator,
-    rank: int | None = None,
+    rows: Floats, *, shrinkage: Literal["ledoit_wolf", "none"], generator: Generator, rank: int | None = None
 ) -> Gaussian:
     """Fit the covariance of rows `(N, D)` minus their mean, or each minus the mean of its class.
 

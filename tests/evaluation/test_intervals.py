@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flowgmm_cli.evaluation.intervals import (
-    compare_accuracies,
-    compare_independent_accuracies,
-    compare_means,
-)
+from flowgmm_cli.evaluation.intervals import compare_accuracies, compare_independent_accuracies, compare_means
 
 
 def answers(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:

@@ -131,9 +131,7 @@ def test_the_first_row_that_becomes_infinite_is_named(make_trained: MakeTrained)
         assert str(rows.ids[7]) in found.details[0]
 
 
-def test_a_collapsed_scale_is_a_dead_dimension_and_an_extreme_determinant(
-    make_trained: MakeTrained,
-) -> None:
+def test_a_collapsed_scale_is_a_dead_dimension_and_an_extreme_determinant(make_trained: MakeTrained) -> None:
     layer = ElementwiseAffine(2)
     with torch.no_grad():
         layer.log_scale[1] = -40.0

@@ -220,9 +220,7 @@ def misplaced(trained: TrainedModel) -> tuple[torch.Tensor, torch.Tensor]:
         return part.flow.inverse(heaps.repeat(200, 1) + 0.5 * noise), heaps
 
 
-def test_components_move_to_the_mean_of_their_rows(
-    make_trained: MakeTrained,
-) -> None:
+def test_components_move_to_the_mean_of_their_rows(make_trained: MakeTrained) -> None:
     trained = make_trained()
     x, heaps = misplaced(trained)
     before = {name: value.clone() for name, value in trained.model.state_dict().items()}
@@ -234,9 +232,7 @@ def test_components_move_to_the_mean_of_their_rows(
     assert source.parts[0].flow is trained.model.parts[0].flow
 
 
-def test_samples_come_from_the_recentred_model(
-    make_trained: MakeTrained,
-) -> None:
+def test_samples_come_from_the_recentred_model(make_trained: MakeTrained) -> None:
     trained = make_trained()
     x, heaps = misplaced(trained)
     source = recentre_components(trained.model, x)
