@@ -196,31 +196,19 @@ class TrainedModel:
         )
         if (width := values["features"]) != preprocessor.dim:
             raise ValueError(f"{width} features, and the preprocessor makes {preprocessor.dim}")
-        members = tuple(
-            Member(member["candidate"], member["changes"])
-            for member in qualify(values["members"], components)
-        )
+        members = tuple(Member(**member) for member in qualify(values["members"], components))
         with limit_allocations(folder, tensors):
             model = build_model(recipe, members, shape=preprocessor.shape, classes=len(class_names))
         load_strictly(model, select_prefix("model.", tensors))
         detector = None
         if values["detector"] is not None:
             fitted = {name: value.numpy() for name, value in select_prefix("scores.", tensors).items()}
-            detector = Detector.from_state(values["detector"], fitted, components=recipe.ood.scores)
+            detector = Detector.from_state(values["detector"], fitted, recipe.ood.scores)
         sampling_model = _replace_mixtures(model, select_prefix("source.", tensors))
-        facts = dict(values["facts"])
-        labelled = tensors.get("rows.labelled")
-        return cls(
-            recipe,
-            preprocessor,
-            model.eval(),
-            class_names,
-            facts,
-            members,
-            detector,
-            sampling_model,
-            None if labelled is None else labelled.numpy().view(np.uint64),
-        )
+        facts, labelled = dict(values["facts"]), tensors.get("rows.labelled")
+        rows = None if labelled is None else labelled.numpy().view(np.uint64)
+        model.eval()
+        return cls(recipe, preprocessor, model, class_names, facts, members, detector, sampling_model, rows)
 
 
 @torch.no_grad()

@@ -217,7 +217,7 @@ def test_encoded_images_are_those_before_the_transforms(moons: MakeRecipe) -> No
 def test_scores_are_saved_with_the_model(trained: TrainedModel, tmp_path: Path) -> None:
     seen = trained.encode_rows(held_out(trained))
     components = trained.recipe.ood.scores
-    detector = fit_detector(components, seen, seen, trained.model, 0, default="nll")
+    detector = fit_detector(components, seen, seen, trained.model, 0).with_default("nll")
     replace(trained, detector=detector).save(tmp_path)
     loaded = TrainedModel.load(tmp_path).detector
     assert loaded is not None

@@ -17,34 +17,29 @@ BoolArray = npt.NDArray[np.bool_]
 
 _TINY = np.finfo(np.float64).tiny
 _BLOCK = 2**18  # entries of a temporary array; 2 MiB
+_BOUNDS = (1e-4, 1e6)  # of a temperature
 _NOISES = np.linspace(0.001, 0.25, 84)
 
 
-def fit_temperature(
-    log_joint: FloatArray,
-    labels: IntArray,
-    *,
-    pseudo_rows: float = 1.0,
-    bounds: tuple[float, float] = (1e-4, 1e6),
-) -> float:
+def fit_temperature(log_joint: FloatArray, labels: IntArray) -> float:
     r"""Fit the temperature T for which `softmax(log_joint / T)` predicts the labels best (Guo et al., 2017).
 
     Minimises, over :math:`\beta = 1/T`, the convex
 
     .. math:: \sum_n -\log p_\beta(y_n \mid x_n)
-              + \frac{a}{N K} \sum_n \sum_k -\log p_\beta(k \mid x_n)
+              + \frac{1}{N K} \sum_n \sum_k -\log p_\beta(k \mid x_n)
 
-    Its second term is the likelihood of `a` more rows whose labels are uniform. Like Platt's (1999) smoothed
+    Its second term is the likelihood of one more row whose label is uniform. Like Platt's (1999) smoothed
     targets it keeps rows that are all classified correctly from driving T to 0: N right answers are evidence
     for an error rate of about 1/N, no less. It scales with the densities, so that it is as weak for log-odds
     in the thousands as for log-odds near 1, and its influence vanishes with N.
 
+    A model that is no better than chance gets the largest temperature, 1e6, one that gives all classes the
+    same density gets 1.
+
     Args:
         log_joint: log-densities or logits, `(N, K)`; a constant per row does not matter.
         labels: true classes `(N,)`; rows with -1 are left out.
-        pseudo_rows: the strength a.
-        bounds: smallest and largest temperature. A model that is no better than chance gets the largest,
-            one that gives all classes the same density gets 1.
 
     Raises:
         ValueError: no labelled rows, labels outside `0..K-1`, or densities that are not finite.
@@ -54,7 +49,7 @@ def fit_temperature(
     scores, labels = _select_labelled(log_joint, labels)
     if not scores.any():
         return 1.0
-    share = pseudo_rows / len(scores)
+    share = 1 / len(scores)
     target = scores[np.arange(len(scores)), labels].sum() + share * scores.mean(1).sum()
 
     def gradient(log_temperature: float) -> float:
@@ -66,11 +61,11 @@ def fit_temperature(
         return float((1 + share) * expected.sum() - target)
 
     # The gradient falls with T. The root is sought in log T, which spans many orders of magnitude.
-    low, high = np.log(bounds)
+    low, high = np.log(_BOUNDS)
     if gradient(high) >= 0:
-        return float(bounds[1])
+        return _BOUNDS[1]
     if gradient(low) <= 0:
-        return float(bounds[0])
+        return _BOUNDS[0]
     return float(np.exp(brentq(gradient, low, high, xtol=1e-12)))
 
 

@@ -32,8 +32,6 @@ class DetectionMetrics:
     aupr_in: float  # average precision with in-distribution rows as positives
     aupr_out: float  # average precision with out-of-distribution rows as positives
     fpr95: float  # share of in-distribution rows flagged where 95 % of the out-of-distribution rows are
-    n_in: int  # number of in-distribution rows
-    n_out: int  # number of out-of-distribution rows
 
 
 def detection_metrics(scores_in: FloatArray, scores_out: FloatArray) -> DetectionMetrics:
@@ -43,12 +41,8 @@ def detection_metrics(scores_in: FloatArray, scores_out: FloatArray) -> Detectio
         ValueError: no rows on one side, or a NaN.
     """
     metrics = metrics_of_counts(*count_rows(scores_in, scores_out))
-    return DetectionMetrics(
-        auroc=auroc(scores_in, scores_out),
-        n_in=len(scores_in),
-        n_out=len(scores_out),
-        **{name: float(values[0]) for name, values in metrics.items()},
-    )
+    values = {name: float(value[0]) for name, value in metrics.items()}
+    return DetectionMetrics(auroc(scores_in, scores_out), **values)
 
 
 def auroc(negatives: FloatArray, positives: FloatArray) -> float:

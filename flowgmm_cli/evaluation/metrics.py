@@ -185,14 +185,8 @@ class BaselineMetrics:
         """Compare log-probabilities `(N, K)` with labels `(N,)`, and with the model's correct rows."""
         metrics = classification_metrics(log_p, labels, with_intervals=False)
         difference = None if model is None else compare_accuracies(model, log_p.argmax(1) == labels)
-        return cls(
-            metrics.accuracy,
-            metrics.balanced_accuracy,
-            metrics.macro_f1,
-            metrics.nll,
-            metrics.ece,
-            difference,
-        )
+        averages = metrics.balanced_accuracy, metrics.macro_f1
+        return cls(metrics.accuracy, *averages, metrics.nll, metrics.ece, difference)
 
 
 @dataclass(frozen=True)
@@ -276,7 +270,6 @@ def evaluate(
     log_density: Floats,
     labels: npt.NDArray[np.int64],
     class_names: Sequence[str],
-    baselines: Mapping[str, BaselineResult] | None = None,
     pixels: int | None = None,
 ) -> Evaluation:
     """Compare predictions with labels `(N,)`; rows without a label (-1) are left out.
@@ -285,11 +278,7 @@ def evaluate(
     number of discrete pixels in a row, None where the density is that of real numbers.
     """
     known = labels >= 0
-    density_nll = float(-log_density[known].mean())
-    return Evaluation(
-        split,
-        classification_metrics(log_probabilities[known], labels[known], class_names),
-        density_nll,
-        baselines or {},
-        None if pixels is None else density_nll / (pixels * math.log(2)),  # nats to bits of a pixel
-    )
+    metrics = classification_metrics(log_probabilities[known], labels[known], class_names)
+    nats = float(-log_density[known].mean())
+    bits = None if pixels is None else nats / (pixels * math.log(2))
+    return Evaluation(split, metrics, nats, bits_per_dim=bits)

@@ -44,11 +44,7 @@ class Detector:
         return (self.default, *others)
 
     def __call__(self, rows: ScoreInputs, names: Sequence[str] | None = None) -> dict[str, Floats]:
-        """Score rows, by name of the score, each `(N,)`; the default is first.
-
-        Args:
-            rows: rows with the model's outputs for them.
-            names: of the scores; None for all.
+        """Score rows by the scores `names`, or by all; a result is `(N,)`, and the default is first.
 
         Raises:
             UsageError: there is no score of that name.
@@ -80,11 +76,7 @@ class Detector:
         return self._find(name).reference
 
     def with_default(self, name: str) -> Detector:
-        """Return the same detector with another default.
-
-        Raises:
-            UsageError: there is no score of that name.
-        """
+        """Return the same detector with another default. Raises `UsageError` for an unknown name."""
         return replace(self, default=self._find(name).name)
 
     def _find(self, name: str) -> FittedScore:
@@ -117,7 +109,6 @@ class Detector:
         cls,
         values: Mapping[str, Any],
         arrays: Mapping[str, npt.NDArray[Any]],
-        *,
         components: Sequence[Component],
     ) -> Detector:
         """Restore the result of `state`; `components` is the recipe's `ood.scores`."""
@@ -134,24 +125,18 @@ class Detector:
 
 
 def fit_detector(
-    components: Sequence[Component],
-    train: ScoreInputs,
-    held_out: ScoreInputs,
-    model: Any,
-    seed: int,
-    *,
-    default: str | None = None,
+    components: Sequence[Component], train: ScoreInputs, held_out: ScoreInputs, model: Any, seed: int
 ) -> Detector:
-    """Fit the scores of the recipe's `ood.scores`; those that read images are skipped for rows without
-    images.
+    """Fit the scores of the recipe's `ood.scores`, the first of them as default.
+
+    Scores that read images are skipped for rows without images.
 
     `train` are rows the model was trained on, `held_out` rows of the same kind that it was not trained on.
     Every score gets random numbers of the same seed, so that scores which store a sample of the rows store
-    the same sample. `default` is the name of the default score; None for the first.
+    the same sample.
 
     Raises:
         RecipeError: no score suits the rows.
-        UsageError: there is no score of the name `default`.
     """
     names, scores = score_names(components), list[FittedScore]()
     for index, component in enumerate(components):
@@ -169,8 +154,7 @@ def fit_detector(
             details=[f"{name} reads images" for name in names],
             hint="leave ood.scores out for all built-in scores",
         )
-    detector = Detector(tuple(scores), scores[0].name)
-    return detector if default is None else detector.with_default(default)
+    return Detector(tuple(scores), scores[0].name)
 
 
 def reads_images(component: Component) -> bool:
@@ -181,7 +165,6 @@ def reads_images(component: Component) -> bool:
 def _find_duplicates(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
     """Map the names of arrays that equal an earlier array to its name."""
     first: dict[tuple[Any, ...], str] = {}
-    for name, array in arrays.items():
-        first.setdefault((array.shape, array.dtype.str, array.tobytes()), name)
-    earlier = {name: first[array.shape, array.dtype.str, array.tobytes()] for name, array in arrays.items()}
+    keys = {name: (array.shape, array.dtype.str, array.tobytes()) for name, array in arrays.items()}
+    earlier = {name: first.setdefault(key, name) for name, key in keys.items()}
     return {name: other for name, other in earlier.items() if name != other}

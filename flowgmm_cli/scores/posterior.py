@@ -22,9 +22,8 @@ class PosteriorScore(ArrayScore):
     """A score of the tempered posterior; the temperature is that of the model."""
 
     def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
-        """Copy the temperature of the calibrated model; 1 without."""
-        temperature = getattr(model, "temperature", None)
-        self.fitted = {"temperature": np.asarray(1.0 if temperature is None else float(temperature))}
+        """Copy the temperature of the calibrated model."""
+        self.fitted = {"temperature": np.asarray(float(model.temperature))}
 
     def __call__(self, rows: ScoreInputs) -> Floats:
         """Return `(N,)`, in chunks of rows."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import model_validator
 
@@ -83,99 +83,100 @@ class CombinedConfig(Config):
         return self
 
 
+def _spec(
+    build: str, summary: str, docs: str, config: type[Config] = NoParameters, **reads: Any
+) -> ScoreSpec:
+    build = f"flowgmm_cli.scores.{build}"
+    return ScoreSpec(config=config, build=build, summary=summary, docs=docs, **reads)
+
+
 SPECS: dict[str, Spec] = {
-    "combined": ScoreSpec(
-        config=CombinedConfig,
-        build="flowgmm_cli.scores.combination:Combined",
-        summary="Several scores as one, through their tail probabilities on held-out rows",
-        docs="Fisher's combination of tests (1932): -log of the share of held-out rows that score higher, "
+    "combined": _spec(
+        "combination:Combined",
+        "Several scores as one, through their tail probabilities on held-out rows",
+        "Fisher's combination of tests (1932): -log of the share of held-out rows that score higher, "
         "summed over the scores, or the largest. Beyond the last held-out row a generalised Pareto tail "
         "keeps the order of far rows.",
+        CombinedConfig,
     ),
-    "entropy": ScoreSpec(
-        config=NoParameters,
-        build="flowgmm_cli.scores.posterior:Entropy",
-        summary="Entropy of the calibrated posterior: uncertainty between the classes",
-        docs="In nats, from 0 to log K. Detects rows between classes; rows far beyond a class look certain.",
+    "entropy": _spec(
+        "posterior:Entropy",
+        "Entropy of the calibrated posterior: uncertainty between the classes",
+        "In nats, from 0 to log K. Detects rows between classes; rows far beyond a class look certain.",
     ),
-    "max_posterior": ScoreSpec(
-        config=NoParameters,
-        build="flowgmm_cli.scores.posterior:MaxPosterior",
-        summary="Log-odds against the most probable class, with full resolution near certainty",
-        docs="Hendrycks and Gimpel (2017). In the order of 1 - max p(k|x), but as log-odds, which do not "
+    "max_posterior": _spec(
+        "posterior:MaxPosterior",
+        "Log-odds against the most probable class, with full resolution near certainty",
+        "Hendrycks and Gimpel (2017). In the order of 1 - max p(k|x), but as log-odds, which do not "
         "saturate.",
     ),
-    "latent_knn": ScoreSpec(
-        config=KnnConfig,
-        build="flowgmm_cli.scores.neighbours:LatentKnn",
-        summary="Distance to the nearest training rows in the latent space",
-        docs="Sun et al. (2022), on z.",
+    "latent_knn": _spec(
+        "neighbours:LatentKnn",
+        "Distance to the nearest training rows in the latent space",
+        "Sun et al. (2022), on z.",
+        KnnConfig,
     ),
-    "input_knn": ScoreSpec(
-        config=KnnConfig,
-        build="flowgmm_cli.scores.neighbours:InputKnn",
-        summary="Distance to the nearest training rows in the flow's input space",
-        docs="Sun et al. (2022), on the rows after the transforms of the recipe. Does not use the model.",
+    "input_knn": _spec(
+        "neighbours:InputKnn",
+        "Distance to the nearest training rows in the flow's input space",
+        "Sun et al. (2022), on the rows after the transforms of the recipe. Does not use the model.",
+        KnnConfig,
     ),
-    "angle_knn": ScoreSpec(
-        config=AngleKnnConfig,
-        build="flowgmm_cli.scores.neighbours:InputKnn",
-        summary="Distance to the nearest training rows in the flow's input space, by direction only",
-        docs="Sun et al. (2022), who scale every row to length 1. Compares the contents of rows of any "
+    "angle_knn": _spec(
+        "neighbours:InputKnn",
+        "Distance to the nearest training rows in the flow's input space, by direction only",
+        "Sun et al. (2022), who scale every row to length 1. Compares the contents of rows of any "
         "length. Does not use the model.",
+        AngleKnnConfig,
     ),
-    "nll": ScoreSpec(
-        config=NoParameters,
-        build="flowgmm_cli.scores.density:Nll",
-        summary="-log p(x); by itself a poor score for images and texts",
-        docs="In nats. Simple rows often get a higher density than the training rows themselves (Nalisnick "
+    "nll": _spec(
+        "density:Nll",
+        "-log p(x); by itself a poor score for images and texts",
+        "In nats. Simple rows often get a higher density than the training rows themselves (Nalisnick "
         "et al., 2019a; Kirichenko et al., 2020), so it is never a good first choice for images.",
     ),
-    "typicality": ScoreSpec(
-        config=TypicalityConfig,
-        build="flowgmm_cli.scores.density:Typicality",
-        summary="|-log p(x) - mean of held-out rows|: rows that are too likely are strange, too",
-        docs="Nalisnick et al. (2019b), for single rows.",
+    "typicality": _spec(
+        "density:Typicality",
+        "|-log p(x) - mean of held-out rows|: rows that are too likely are strange, too",
+        "Nalisnick et al. (2019b), for single rows.",
+        TypicalityConfig,
     ),
-    "latent_radius": ScoreSpec(
-        config=NoParameters,
-        build="flowgmm_cli.scores.density:LatentRadius",
-        summary="Distance from the shell on which the nearest Gaussian's mass lies",
-        docs="|min over the components of |z - mu|^2/s^2 - D| / sqrt(2 D): about standard normal in absolute "
+    "latent_radius": _spec(
+        "density:LatentRadius",
+        "Distance from the shell on which the nearest Gaussian's mass lies",
+        "|min over the components of |z - mu|^2/s^2 - D| / sqrt(2 D): about standard normal in absolute "
         "value for rows of a perfect model.",
     ),
-    "class_mahalanobis": ScoreSpec(
-        config=MahalanobisConfig,
-        build="flowgmm_cli.scores.mahalanobis:ClassMahalanobis",
-        summary="Mahalanobis distance to the nearest class in the latent space, one covariance for all",
-        docs="Lee et al. (2018), with the classes the model predicts for its training rows.",
+    "class_mahalanobis": _spec(
+        "mahalanobis:ClassMahalanobis",
+        "Mahalanobis distance to the nearest class in the latent space, one covariance for all",
+        "Lee et al. (2018), with the classes the model predicts for its training rows.",
+        MahalanobisConfig,
     ),
-    "mahalanobis": ScoreSpec(
-        config=MahalanobisConfig,
-        build="flowgmm_cli.scores.mahalanobis:Mahalanobis",
-        summary="Mahalanobis distance to the training rows in the flow's input space, one Gaussian",
-        docs="Does not use the model.",
+    "mahalanobis": _spec(
+        "mahalanobis:Mahalanobis",
+        "Mahalanobis distance to the training rows in the flow's input space, one Gaussian",
+        "Does not use the model.",
+        MahalanobisConfig,
     ),
-    "density_of_states": ScoreSpec(
-        config=DensityOfStatesConfig,
-        build="flowgmm_cli.scores.density:DensityOfStates",
-        summary="Rarity of a row's combination of density, log-det, radius, entropy and kNN distance",
-        docs="Morningstar et al. (2021): a kernel density estimate over standardised statistics of "
-        "training rows.",
+    "density_of_states": _spec(
+        "density:DensityOfStates",
+        "Rarity of a row's combination of density, log-det, radius, entropy and kNN distance",
+        "Morningstar et al. (2021): a kernel density estimate over standardised statistics of training rows.",
+        DensityOfStatesConfig,
     ),
-    "likelihood_ratio": ScoreSpec(
-        config=LikelihoodRatioConfig,
-        build="flowgmm_cli.scores.images:LikelihoodRatio",
-        summary="Images: density of a background model minus that of this one",
-        docs="Ren et al. (2019). The background is small: a low-rank Gaussian of pixels (probabilistic PCA), "
+    "likelihood_ratio": _spec(
+        "images:LikelihoodRatio",
+        "Images: density of a background model minus that of this one",
+        "Ren et al. (2019). The background is small: a low-rank Gaussian of pixels (probabilistic PCA), "
         "fitted to training images in which random pixels replace some others.",
+        LikelihoodRatioConfig,
         reads="images",
     ),
-    "compression": ScoreSpec(
-        config=NoParameters,
-        build="flowgmm_cli.scores.images:Compression",
-        summary="Images: bits by the model minus bits by a general compressor",
-        docs="Serra et al. (2020), with the filters of PNG and zlib as the compressor. Corrects for images "
+    "compression": _spec(
+        "images:Compression",
+        "Images: bits by the model minus bits by a general compressor",
+        "Serra et al. (2020), with the filters of PNG and zlib as the compressor. Corrects for images "
         "that are likely only because they are simple.",
         reads="images",
     ),

@@ -54,11 +54,9 @@ def test_temperature_scales_with_the_densities_and_ignores_shifts(
     seed: int, n: int, factor: float, shift: float
 ) -> None:
     scores, labels = logits(n, true_temperature=1.0, seed=seed)
-    wide = (1e-12, 1e12)
-    base = fit_temperature(scores, labels, bounds=wide)
-    if 1e-6 < base < 1e6:
-        again = fit_temperature(factor * scores + shift, labels, bounds=wide)
-        assert again == pytest.approx(factor * base, rel=1e-4)
+    base = fit_temperature(scores, labels)
+    if 1e-4 < base < 1e6 and 1e-4 < factor * base < 1e6:
+        assert fit_temperature(factor * scores + shift, labels) == pytest.approx(factor * base, rel=1e-4)
 
 
 @pytest.mark.parametrize("n", [2, 10, 200])
@@ -75,7 +73,6 @@ def test_the_temperature_stays_within_its_bounds_and_is_1_for_equal_densities() 
     labels = np.arange(100) % 2
     wrong = 50 * np.eye(2)[1 - labels]  # no better than chance
     assert fit_temperature(wrong, labels) == 1e6
-    assert fit_temperature(wrong, labels, bounds=(0.1, 77.0)) == 77.0
     assert fit_temperature(1e-9 * np.eye(2)[labels], labels) == 1e-4
     assert fit_temperature(np.full((100, 3), -700.0), labels) == 1.0
 

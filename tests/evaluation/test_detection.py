@@ -36,14 +36,7 @@ def test_areas_agree_with_scikit_learn_also_with_ties(scores_in: np.ndarray, sco
 
 def test_separated_and_reversed_scores_are_the_extremes() -> None:
     low, high = np.arange(20.0), np.arange(20.0) + 100
-    assert asdict(detection_metrics(low, high)) == {
-        "auroc": 1.0,
-        "aupr_in": 1.0,
-        "aupr_out": 1.0,
-        "fpr95": 0.0,
-        "n_in": 20,
-        "n_out": 20,
-    }
+    assert asdict(detection_metrics(low, high)) == {"auroc": 1, "aupr_in": 1, "aupr_out": 1, "fpr95": 0}
     assert detection_metrics(high, low).auroc == 0
     assert detection_metrics(high, low).fpr95 == 1
 

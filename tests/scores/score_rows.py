@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from flowgmm_cli.model import Model
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.scores.specs import SPECS
 from flowgmm_cli.trained_model import encode
+
+PLAIN = SimpleNamespace(temperature=1.0)
+"""A model for scores that need no other part of it."""
 
 
 class Identity(torch.nn.Module):
@@ -51,7 +55,7 @@ def component(name: str, **values: Any) -> Component:
 
 
 def fit_score(
-    name: str, train: ScoreInputs, held_out: ScoreInputs | None = None, model: Any = None, **values: Any
+    name: str, train: ScoreInputs, held_out: ScoreInputs | None = None, model: Any = PLAIN, **values: Any
 ) -> Score:
     """Fit a score."""
     score: Score = build(component(name, **values))

@@ -31,7 +31,7 @@ def detector_of(held_out: np.ndarray) -> Detector:
 
 
 def test_all_scores_are_given_the_default_first(draw: Draw, gaussian: Model) -> None:
-    detector = fit(EVERY, draw, gaussian, default="nll")
+    detector = fit(EVERY, draw, gaussian).with_default("nll")
     assert detector.names[0] == "nll"
     rows = draw(30, seed=2)
     result = detector(rows)
@@ -46,7 +46,7 @@ def test_the_first_score_is_the_default_unless_another_is_named(draw: Draw, gaus
     detector = fit(components, draw, gaussian)
     assert detector.default == "entropy"
     assert detector.with_default("nll").default == "nll"
-    assert fit(components, draw, gaussian, default="nll").default == "nll"
+    assert fit(components, draw, gaussian).with_default("nll").default == "nll"
 
 
 def test_scores_of_images_are_skipped_for_rows_without_images(draw: Draw, gaussian: Model) -> None:
@@ -116,7 +116,7 @@ def test_a_sample_of_many_held_out_scores_gives_the_same_thresholds(draw: Draw, 
 
 
 def test_it_is_restored_from_its_state(draw: Draw, gaussian: Model) -> None:
-    detector = fit(EVERY, draw, gaussian, default="typicality")
+    detector = fit(EVERY, draw, gaussian).with_default("typicality")
     values, arrays = detector.state()
     again = Detector.from_state(values, arrays, components=EVERY)
     assert again.names == detector.names
