@@ -103,21 +103,13 @@ class TrainedModel:
             raise RunError("this model has no out-of-distribution scores", hint="`flowgmm train` fits them")
         return self.detector
 
-    @torch.no_grad()
     def encode_rows(self, split: Tensors) -> ScoreInputs:
         """Compute latents, posteriors and densities of preprocessed rows, on the CPU.
 
         The result has pixels if the rows are images and `split` was made with its inputs.
         """
-        latents = encode(self.model, split.x)
         images = None if split.inputs is None else self.preprocessor.to_images(split.inputs)
-        return ScoreInputs(
-            x=split.x,
-            latents=latents,
-            log_posterior=self.model.log_posterior(latents),
-            log_density=latents.log_prob().double() + split.log_det,
-            images=images,
-        )
+        return score_inputs(self.model, split.x, split.log_det, images=images)
 
     def find_labelled(self, rows: Rows) -> npt.NDArray[np.bool_]:
         """Return a mask of the rows that are equal to a row whose label the training used."""
@@ -222,6 +214,19 @@ def encode(model: Model, x: Tensor) -> Latents:
         torch.cat([chunk.log_det.cpu() for chunk in chunks]),
         torch.cat([chunk.class_log_prob.cpu() for chunk in chunks]),
     )
+
+
+@torch.no_grad()
+def score_inputs(
+    model: Model, x: Tensor, log_det: Tensor, *, latents: Latents | None = None, images: Tensor | None = None
+) -> ScoreInputs:
+    """Compute the inputs of scores for preprocessed rows `(N, D)` with their `latents`.
+
+    `log_det` are the log-determinants of the transforms, `(N,)`.
+    """
+    latents = encode(model, x) if latents is None else latents
+    log_density = latents.log_prob().double() + log_det
+    return ScoreInputs(x, latents, model.log_posterior(latents), log_density, images)
 
 
 def chunk_rows(features: int, model: Model | None = None) -> int:

@@ -83,8 +83,9 @@ def embed(
         from flowgmm_cli.inference.embedding import check_map, embedding_columns
         from flowgmm_cli.inference.scores import select_columns
 
-        trained, kind = session.trained, check_map(map_)
-        names = select_columns(only, ["id", "z", *(["map_0", "map_1"] if kind else [])])
+        trained = session.trained
+        check_map(map_)
+        names = select_columns(only, ["id", "z", *(["map_0", "map_1"] if map_ else [])])
         if space == "latent" and len(trained.model.parts) > 1:
             output.note(f"ensemble of {len(trained.model.parts)}: the vectors are those of the first member")
         reader = session.open_rows(
@@ -93,11 +94,11 @@ def embed(
         drift = Drift(trained, reader.name)
         work: dict[str, Any] = {"on_error": on_error, "device": device, "processes": processes}
         stream = session.score(reader, "embed", space=space, drift=drift, **work)
-        totals = write_table(table, embedding_columns(stream, kind), names)
+        totals = write_table(table, embedding_columns(stream, map_), names)
     warnings = print_warnings(drift.warnings())
     if save not in (None, "-"):
         output.note(f"written {save}: {totals.n:,} rows of {trained.preprocessor.dim} dimensions")
     if as_json:
-        own = {"space": space, "dim": trained.preprocessor.dim, "map": kind, "warnings": warnings}
+        own = {"space": space, "dim": trained.preprocessor.dim, "map": map_, "warnings": warnings}
         output.print_json(totals_to_dict(SCHEMA, session, totals, save, **own))
     note_totals(reader.name, totals)

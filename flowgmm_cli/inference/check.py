@@ -174,7 +174,7 @@ def _check_independence(flow: nn.Module, x: Tensor) -> Finding:
 def _input_names(trained: TrainedModel, count: int) -> list[str]:
     """Return names of the flow's inputs: those of the features, unless a transform mixes or drops some."""
     names = trained.preprocessor.feature_names
-    mixed = any(getattr(step, "mixes", False) for step in trained.preprocessor.transforms.layers)
+    mixed = any(step.mixes for step in trained.preprocessor.transforms.layers)
     return names if len(names) == count and not mixed else [str(index) for index in range(count)]
 
 

@@ -79,15 +79,16 @@ class Drift:
     def add(self, rows: Rows) -> None:
         """Count odd cells of the next rows of the input, and add some of the rows to the sample."""
         self._unseen.add(rows)
-        self._count_infinite(rows)
         positions = np.arange(-self._seen % self._stride, len(rows), self._stride)
         self._seen += len(rows)
-        if not len(positions):
-            return
         self._kept += len(positions)
         for column in self._columns:
             cells = rows.columns.get(column.name)
             if cells is None or is_lazy(cells):
+                continue
+            if column.kind == "numeric" and (count := int(np.isinf(cells).sum())):
+                self._infinite[column.name] += count
+            if not len(positions):
                 continue
             some = cells if len(positions) == len(rows) else cells[positions]
             parts = number_series(column, some)
@@ -99,12 +100,6 @@ class Drift:
             self._series = {name: [np.concatenate(parts)[::2]] for name, parts in self._series.items()}
             self._kept = -(-self._kept // 2)
             self._stride *= 2
-
-    def _count_infinite(self, rows: Rows) -> None:
-        for column in self._columns:
-            cells = rows.columns.get(column.name)
-            if column.kind == "numeric" and cells is not None and (count := int(np.isinf(cells).sum())):
-                self._infinite[column.name] += count
 
     def notes(self) -> list[str]:
         """Return notes about infinite cells, and a few cells with a category that training never saw."""

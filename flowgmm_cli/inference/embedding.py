@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -45,8 +45,8 @@ class PrincipalPlane:
         return np.asarray((rows - self.mean) @ self.axes)
 
 
-def check_map(method: str | None) -> MapMethod | None:
-    """Return the map method of that name, or None.
+def check_map(method: str | None) -> None:
+    """Check the name of a map method; None is no map.
 
     Raises:
         PluginError: its library is not installed.
@@ -56,7 +56,6 @@ def check_map(method: str | None) -> MapMethod | None:
         raise UsageError(f"--map is pca, tsne or umap, not `{method}`", hint="--map pca")
     if method == "umap" and find_spec("umap") is None:
         raise PluginError("--map umap needs the package umap-learn", hint="pip install umap-learn")
-    return cast(MapMethod | None, method)
 
 
 def embedding_columns(stream: Iterator[Scores], method: MapMethod | None) -> Iterator[tuple[Scores, Columns]]:
@@ -86,26 +85,16 @@ def embedding_columns(stream: Iterator[Scores], method: MapMethod | None) -> Ite
     if not waiting:
         return
     vectors = np.concatenate([_vectors(scores)[scores.scorable] for scores in waiting])
-    for scores, points in _project(waiting, stream, vectors, method):
-        x, y = points.astype(np.float32).T
-        yield scores, {"id": scores.ids, "z": _vectors(scores), "map_0": x, "map_1": y}
-
-
-def _project(
-    first: list[Scores], others: Iterable[Scores], vectors: Matrix, method: MapMethod
-) -> Iterator[tuple[Scores, Matrix]]:
-    """Yield rows with their points `(N, 2)`; `vectors` are those of the first rows, without NaN."""
-    if method == "pca":
-        plane = PrincipalPlane(vectors[:FIT_ROWS])
-        for scores in chain(first, others):
-            yield scores, plane(_vectors(scores))
-        return
-    points = np.full((sum(map(len, first)), 2), np.nan)
-    if len(vectors):
-        points[np.concatenate([scores.scorable for scores in first])] = _map(vectors, method)[:, :2]
-    start = first[0].start
-    for scores in first:
-        yield scores, points[scores.start - start :][: len(scores)]
+    start, points = waiting[0].start, np.empty((0, 2))
+    plane = PrincipalPlane(vectors[:FIT_ROWS]) if method == "pca" else None
+    if plane is None:
+        points = np.full((sum(map(len, waiting)), 2), np.nan)
+        if len(vectors):
+            points[np.concatenate([scores.scorable for scores in waiting])] = _map(vectors, method)[:, :2]
+    for scores in chain(waiting, stream):
+        z = _vectors(scores)
+        x, y = (plane(z) if plane else points[scores.start - start :][: len(z)]).astype(np.float32).T
+        yield scores, {"id": scores.ids, "z": z, "map_0": x, "map_1": y}
 
 
 def _vectors(scores: Scores) -> Matrix:

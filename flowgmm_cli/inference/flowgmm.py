@@ -142,9 +142,10 @@ class FlowGMM:
         """Return vectors `(N, D)` of the latent space or of the flow's input; with `map`, points `(N, 2)`."""
         if space not in ("latent", "input"):
             raise UsageError(f"space is latent or input, not `{space}`")
-        method, scores = check_map(map), self._score(data, space=space, on_error=on_error)
-        ((_, columns),) = embedding_columns(iter([scores]), method)
-        return columns["z"] if method is None else np.stack([columns["map_0"], columns["map_1"]], axis=1)
+        check_map(map)
+        scores = self._score(data, space=space, on_error=on_error)
+        ((_, columns),) = embedding_columns(iter([scores]), map)
+        return columns["z"] if map is None else np.stack([columns["map_0"], columns["map_1"]], axis=1)
 
     def sample(
         self, n: int = 16, *, class_name: str | None = None, temperature: float | None = None, seed: int = 0

@@ -99,15 +99,13 @@ def select_rows(reader: RowReader, names: Sequence[str]) -> Rows:
     count = 0
     for chunk in reader:
         ids = chunk.rows.ids.astype(str)
-        places = {place: str(ids[place]) for place in np.flatnonzero(np.isin(ids, list(names))).tolist()}
-        numbered = {
-            number - 1 - chunk.start: name
-            for number, name in numbers.items()
-            if 0 <= number - 1 - chunk.start < len(chunk)
-        }
-        for selected, table in ((places, by_id), (numbered, by_number)):
-            for place, name in selected.items():
-                table.setdefault(name, (chunk.rows.take(np.array([place])), chunk.problems.get(place)))
+        found = [
+            (by_id, place, str(ids[place])) for place in np.flatnonzero(np.isin(ids, list(names))).tolist()
+        ]
+        places = ((number - 1 - chunk.start, name) for number, name in numbers.items())
+        found += [(by_number, place, name) for place, name in places if 0 <= place < len(chunk)]
+        for table, place, name in found:
+            table.setdefault(name, (chunk.rows.take(np.array([place])), chunk.problems.get(place)))
         count = chunk.start + len(chunk)
         if set(names) <= by_id.keys():
             break

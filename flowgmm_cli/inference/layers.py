@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ class Step:
     """
 
     name: str
-    module: Bijection
+    module: Any
     inexact: str = ""
     shape: tuple[int, ...] = ()
 
@@ -41,9 +41,9 @@ class Step:
 class HeadBijection(Bijection):
     """A map of arrays `(N, *shape)` to `(N, *result)` as a map of vectors: it keeps all further numbers."""
 
-    def __init__(self, module: nn.Module, shape: tuple[int, ...], result: tuple[int, ...]) -> None:
+    def __init__(self, module: Any, shape: tuple[int, ...], result: tuple[int, ...]) -> None:
         super().__init__()
-        self.module = module
+        self.module: Any = module
         self.shape, self.result = shape, result
         self.size = math.prod(shape)
 
@@ -54,7 +54,7 @@ class HeadBijection(Bijection):
 
     def inverse(self, z: Tensor) -> Tensor:
         """Invert `forward`."""
-        head = self.module.inverse(z[:, : self.size].reshape(len(z), *self.result))  # type: ignore[operator]
+        head = self.module.inverse(z[:, : self.size].reshape(len(z), *self.result))
         return torch.cat([head.flatten(1), z[:, self.size :]], dim=1)
 
 
@@ -75,7 +75,7 @@ def _image_steps(flow: FlatFlow, x: Tensor, name: str) -> Iterator[Step]:
     inner = flow.flow
     scales: list[nn.Module] = list(inner.scales) if isinstance(inner, MultiScale) else [inner]
     if not all(isinstance(scale, Sequential) for scale in scales):
-        yield Step(f"{name} {type(inner).__name__}", cast(Bijection, flow))
+        yield Step(f"{name} {type(inner).__name__}", flow)
         return
     head = flow.unflatten(x[:1])
     for index, scale in enumerate(scales):
@@ -86,8 +86,11 @@ def _image_steps(flow: FlatFlow, x: Tensor, name: str) -> Iterator[Step]:
             shape = tuple(head.shape[1:])
             head = layer(head)[0]
             result = tuple(head.shape[1:])
-            module = HeadBijection(layer, shape, result)
-            yield Step(f"{path} {type(layer).__name__}", module, _inexact(layer), result)
+            yield _name_step(path, layer, HeadBijection(layer, shape, result), result)
+
+
+def _name_step(path: str, layer: nn.Module, module: nn.Module, shape: tuple[int, ...] = ()) -> Step:
+    return Step(f"{path} {type(layer).__name__}", module, str(getattr(layer, "inexact", "")), shape)
 
 
 def _leaves(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
@@ -103,7 +106,7 @@ def _leaves(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
 def _steps(module: nn.Module, x: Tensor, name: str) -> Iterator[Step]:
     label, parts = _find_parts(module, x)
     if not parts:
-        yield Step(f"{name} {type(module).__name__}", cast(Bijection, module), _inexact(module))
+        yield _name_step(name, module, module)
     for index, part in enumerate(parts):
         yield from _steps(part, x, f"{name}.{label}{index}")
         x = part(x)[0]
@@ -129,10 +132,6 @@ def _find_parts(module: nn.Module, x: Tensor) -> tuple[str, list[nn.Module]]:
         ):
             return f"{label}.", parts
     return "", []
-
-
-def _inexact(module: nn.Module) -> str:
-    return str(getattr(module, "inexact", ""))
 
 
 def to_float64(module: Map) -> Map:

@@ -46,7 +46,7 @@ class ScoreSet:
     @property
     def n(self) -> int:
         """Number of rows that could be scored."""
-        return self.totals.n - self.totals.unscorable
+        return self.totals.scored
 
     @property
     def flagged_share(self) -> float:
@@ -58,7 +58,7 @@ class ScoreSet:
         values = np.sort(self.scores[score])
         if len(values) > _FIGURE_ROWS:
             values = values[np.linspace(0, len(values) - 1, _FIGURE_ROWS).round().astype(np.intp)]
-        return [float(value) for value in values]
+        return list(map(float, values))
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,9 +99,9 @@ class OODResult(TableResult):
             "auroc_low": np.array([span.low for span in spans]),
             "auroc_high": np.array([span.high for span in spans]),
         }
-        for key in ("aupr_in", "aupr_out", "fpr95"):
-            columns[key] = np.array([getattr(row, key) for row in metrics])
-        return columns
+        return columns | {
+            key: np.array([vars(row)[key] for row in metrics]) for key in ("aupr_in", "aupr_out", "fpr95")
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of `flowgmm ood --json`."""
@@ -119,7 +119,7 @@ class OODResult(TableResult):
             "score": self.rule.score,
             "scores": {
                 name: {
-                    **{key: getattr(metrics, key) for key in ("auroc", "aupr_in", "aupr_out", "fpr95")},
+                    **asdict(metrics),
                     "intervals": {key: asdict(interval) for key, interval in self.intervals[name].items()},
                 }
                 for name, metrics in self.metrics.items()

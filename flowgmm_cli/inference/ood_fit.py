@@ -22,19 +22,14 @@ from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.evaluation.detection import auroc
 from flowgmm_cli.flows.multiscale import FlatFlow
-from flowgmm_cli.inference.pseudo_ood import (
-    pseudo_ood_images,
-    pseudo_ood_vectors,
-    score_inputs,
-    transforms_log_det,
-)
+from flowgmm_cli.inference.pseudo_ood import pseudo_ood_images, pseudo_ood_vectors, transforms_log_det
 from flowgmm_cli.inference.workers import run_in_threads
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import Recipe, score_names
 from flowgmm_cli.scores.base import take_rows
 from flowgmm_cli.scores.detector import Detector, fit_detector, reads_images
 from flowgmm_cli.seeds import derive_seed
-from flowgmm_cli.trained_model import TrainedModel
+from flowgmm_cli.trained_model import TrainedModel, score_inputs
 
 MAX_TRAIN_ROWS = 5000
 """Training rows that the scores are fitted to."""
@@ -236,7 +231,7 @@ def _without_class(
     some = take_rows(rows, index)
     others = [k for k in range(rows.log_posterior.shape[1]) if k != left_out]
     latents = replace(some.latents, class_log_prob=some.latents.class_log_prob[:, others])
-    return score_inputs(some.x, latents, transforms_log_det(some), model)
+    return score_inputs(model, some.x, transforms_log_det(some), latents=latents)
 
 
 def _aurocs(inside: Mapping[str, Any], outside: Mapping[str, Any]) -> Aurocs:

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowgmm_cli.api import Latents, ScoreInputs
+from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.flows.multiscale import FlatFlow
 from flowgmm_cli.model import Model
-from flowgmm_cli.trained_model import encode
+from flowgmm_cli.trained_model import score_inputs
 from flowgmm_cli.views.degradations import gaussian_blur
 
 _MAX_ROWS = 1000  # of each kind, for an AUROC to about a percent
@@ -38,7 +38,7 @@ def pseudo_ood_vectors(
         if isinstance(model.parts[0].flow, FlatFlow):  # pixels lie between black and white
             x = x.clamp(train.x.min(), train.x.max())
         # the log-determinant of the transforms is about that of the original row
-        by_kind[kind] = score_inputs(x, encode(model, x), transforms_log_det(held_out)[index], model)
+        by_kind[kind] = score_inputs(model, x, transforms_log_det(held_out)[index])
     return by_kind
 
 
@@ -64,12 +64,6 @@ def pseudo_ood_images(
 def transforms_log_det(rows: ScoreInputs) -> Tensor:
     """Log-determinants of the transforms, `(N,)`."""
     return rows.log_density - rows.latents.log_prob().double()
-
-
-def score_inputs(x: Tensor, latents: Latents, transforms_log_det: Tensor, model: Model) -> ScoreInputs:
-    """Build the inputs of scores for rows `(N, D)`, without images."""
-    density = latents.log_prob().double() + transforms_log_det
-    return ScoreInputs(x, latents, model.log_posterior(latents).double(), density)
 
 
 def swap_features(x: Tensor, others: Tensor, generator: np.random.Generator) -> Tensor:

@@ -172,26 +172,20 @@ def transfer(
     `x` are the flow's inputs `(N, D)`. Without a target every row is moved into each of the K classes, in
     their order, which gives `N * K` rows. The column `from` holds the predicted class.
     """
-    if target is None:
-        classes = range(len(trained.class_names))
-        parts = [transfer(trained, x, index, ids=ids) for index in classes]
-        rows = GeneratedRows.concatenate(parts, renumber=False)
-        return rows.take(np.arange(len(rows)).reshape(len(classes), len(x)).T.ravel())
     part = trained.model.parts[0]
-    z = _encode(part, x)
+    z, names = _encode(part, x), np.array(trained.class_names, dtype=object)
+    targets = torch.arange(len(names), device=z.device) if target is None else z.new_full((1,), target).long()
+    rows = torch.arange(len(x)).repeat_interleave(len(targets))
+    x, z, targets = x[rows], z[rows.to(z.device)], targets.repeat(len(x))
     means, _ = part.mixture.moments()
     sources = predict_classes(part, z)
-    targets = torch.full_like(sources, target)
     shift = means[responsible_components(part, z, targets)] - means[responsible_components(part, z, sources)]
     moved = part.flow.inverse(z + shift).cpu()
-    unchanged = (sources == target)[:, None].cpu()
-    names = np.array(trained.class_names, dtype=object)
+    x = torch.where((sources == targets)[:, None].cpu(), x, moved)
+    ids = np.arange(1, len(x) + 1) if ids is None else ids
+    origin = {"from": names[sources.cpu().numpy()]}
     return GeneratedRows.from_flow_inputs(
-        trained,
-        torch.where(unchanged, x, moved),
-        classes=targets.cpu().numpy(),
-        ids=ids,
-        **{"from": names[sources.cpu().numpy()]},
+        trained, x, classes=targets.cpu().numpy(), ids=ids[rows.numpy()], **origin
     )
 
 
@@ -250,10 +244,9 @@ def _slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     lengths = torch.stack([a.norm(), b.norm()])
     tiny = torch.finfo(a.dtype).tiny
     u, v = a / lengths[0].clamp_min(tiny), b / lengths[1].clamp_min(tiny)
-    angle = torch.acos((u @ v).clamp(-1, 1))
+    angle, t = torch.acos((u @ v).clamp(-1, 1)), t[:, None]
     sine = angle.sin()
     if float(lengths.min()) == 0 or float(sine) < 1e-4:  # the vectors span no plane
-        return torch.lerp(a[None], b[None], t[:, None])
-    t = t[:, None]
+        return torch.lerp(a[None], b[None], t)
     directions = (((1 - t) * angle).sin() * u + (t * angle).sin() * v) / sine
     return torch.lerp(lengths[:1], lengths[1:], t) * directions

@@ -14,7 +14,7 @@ from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.evaluation.detection import detection_metrics
 from flowgmm_cli.files import read_json
 from flowgmm_cli.formatting import pluralise
-from flowgmm_cli.inference.pseudo_ood import score_inputs, swap_features, transforms_log_det
+from flowgmm_cli.inference.pseudo_ood import swap_features, transforms_log_det
 from flowgmm_cli.report.context import NamedRows, ReportContext, UnavailableError
 from flowgmm_cli.report.figures import ACCENT, GREY, INK, SECOND, figure_style, new_axes
 from flowgmm_cli.report.galleries import IMAGES_PER_ROW, positions_by_quantile, score_figure
@@ -23,7 +23,7 @@ from flowgmm_cli.report.text import percent, shorten
 from flowgmm_cli.scores.base import take_rows
 from flowgmm_cli.scores.detector import Detector, reads_images
 from flowgmm_cli.seeds import derive_seed
-from flowgmm_cli.trained_model import encode
+from flowgmm_cli.trained_model import score_inputs
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -74,8 +74,7 @@ def _comparison(context: ReportContext, detector: Detector, fpr: float) -> Itera
         origin = f"The other rows are those of {context.out}. "
     else:
         x = swap_features(inside.encoded.x, inside.encoded.x, rng)
-        log_det = transforms_log_det(inside.encoded)
-        shuffled = score_inputs(x, encode(trained.model, x), log_det, trained.model)
+        shuffled = score_inputs(trained.model, x, transforms_log_det(inside.encoded))
         outside = replace(inside, name="shuffled rows", encoded=shuffled)
         origin = (
             "The other rows are pseudo-OOD rows: ordinary rows with half of their features taken from other "

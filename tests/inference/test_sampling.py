@@ -155,11 +155,6 @@ def test_parts_are_concatenated_in_order_with_extra_columns(make_trained: MakeTr
     assert torch.equal(made.x, torch.cat([one.x for one in lots]))
     assert made.log_density.tolist() == [*lots[0].log_density, *lots[1].log_density]
     assert list(made.table())[:5] == ["id", "class", "log_density", "confidence", "temperature"]
-    taken = made.take(np.array([4, 0]))
-    assert torch.equal(taken.x, made.x[[4, 0]])
-    assert taken.rows.ids.tolist() == ["5", "1"]
-    assert taken.rows.extras["temperature"].tolist() == [0.5, 0]
-    assert GeneratedRows.concatenate(lots, renumber=False).rows.ids.tolist() == ["1", "2", "3"] * 2
 
 
 @pytest.mark.parametrize("kind", ["grey", "colour", "vector", "vector colour"])

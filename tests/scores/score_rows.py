@@ -12,7 +12,7 @@ from flowgmm_cli.api import Component, Latents, Score, ScoreInputs
 from flowgmm_cli.model import Model
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.scores.specs import SPECS
-from flowgmm_cli.trained_model import encode
+from flowgmm_cli.trained_model import score_inputs
 
 PLAIN = SimpleNamespace(temperature=1.0)
 """A model for scores that need no other part of it."""
@@ -34,9 +34,7 @@ class Identity(torch.nn.Module):
 
 def make_inputs(model: Model, x: torch.Tensor, images: torch.Tensor | None = None) -> ScoreInputs:
     """Return the inputs of scores that a run would compute."""
-    with torch.no_grad():
-        latents = encode(model, x)
-        return ScoreInputs(x, latents, model.log_posterior(latents), latents.log_prob().double(), images)
+    return score_inputs(model, x, torch.zeros(len(x)), images=images)
 
 
 def inputs_from_logits(class_log_prob: list[list[float]]) -> ScoreInputs:
