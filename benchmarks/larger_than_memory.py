@@ -202,7 +202,8 @@ def _processor_time(process: int) -> float:
 def read_epoch(path: str, memory: float, rank: int, size: int, barrier: Any, results: Any) -> None:
     """Read the share of a process in an epoch of a feature file; put seconds, rows and bytes into a queue."""
     from flowgmm_cli.data.block_shuffle import BlockShuffle
-    from flowgmm_cli.data.store import FeatureFile, Store
+    from flowgmm_cli.data.feature_file import FeatureFile
+    from flowgmm_cli.data.tensors import Store
 
     file, none = FeatureFile(Path(path)), np.empty(0, dtype=np.int64)
     sizes = {"left_out": none, "resident": none, "memory": int(memory * 2**30), "dim": file.width}

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from flowgmm_cli.data.store import write_features
+from flowgmm_cli.data.feature_file import write_features
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 FEW, MANY = 4000, 160_000

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.data.array_types import Array, Ints, Positions
-from flowgmm_cli.data.store import Store
+from flowgmm_cli.data.tensors import Store
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.seeds import derive_seed
 

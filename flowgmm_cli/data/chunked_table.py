@@ -14,14 +14,13 @@ import pyarrow.compute as pc
 
 from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.data.array_types import Array, Bools, Ints, Positions
-from flowgmm_cli.data.cache import Arrays
+from flowgmm_cli.data.cache import Arrays, TableCache
 from flowgmm_cli.data.preprocessor import has_no_text
 from flowgmm_cli.data.readers.row_errors import FaultyRows, OnError, RowError
 from flowgmm_cli.data.readers.table import RawBatch, Table, TableReader
 from flowgmm_cli.data.sampling import marker_mask
 from flowgmm_cli.data.sources.columns import numbers, strings, vectors
 from flowgmm_cli.data.statistics import ColumnStatistics
-from flowgmm_cli.data.table_cache import TableCache
 from flowgmm_cli.errors import DataError
 
 MAX_CLASSES = 32_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from flowgmm_cli.api import Column, DataContext, Encoder, Rows
 from flowgmm_cli.data.array_types import Array, Bytes, Floats
 from flowgmm_cli.data.column_analysis import LEAK, has_few_categories, leaks_label
 from flowgmm_cli.data.column_encoders import (
+    EMPTY,
+    UNSEEN,
     CategoryColumn,
     ColumnEncoder,
     DateColumn,
@@ -24,10 +26,9 @@ from flowgmm_cli.data.column_encoders import (
 from flowgmm_cli.data.sources.columns import canonical
 from flowgmm_cli.data.specs import DATE_PARTS, MissingPolicy
 from flowgmm_cli.data.statistics import ColumnStatistics
-from flowgmm_cli.data.unseen_categories import UnseenCategories
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.files import select_prefix
-from flowgmm_cli.messages import join_some, override
+from flowgmm_cli.messages import join_some, override, shorten, suggest_column
 
 _MAX_LISTED = 8
 
@@ -296,3 +297,52 @@ def _remarks(encoder: ColumnEncoder, statistics: ColumnStatistics, missing: Miss
 
 def _join(names: Sequence[str]) -> str:
     return join_some((f"`{name}`" for name in names), len(names), _MAX_LISTED)
+
+
+class UnseenCells(NamedTuple):
+    """Cells of a column that training never saw: their number, that of all rows, and a sentence."""
+
+    column: str
+    cells: int
+    rows: int
+    text: str
+
+
+class UnseenCategories:
+    """Counts of the cells that training never saw, over the chunks of an input.
+
+    Args:
+        encoders: the column encoders, of which some have the categories of training.
+    """
+
+    def __init__(self, encoders: Sequence[ColumnEncoder]) -> None:
+        self._encoders = [encoder for encoder in encoders if isinstance(encoder, CategoryColumn)]
+        self._total = 0
+        self._unseen, self._empty = Counter[str](), Counter[str]()
+        self._examples: dict[str, str] = {}
+
+    def add(self, rows: Rows) -> None:
+        """Count the cells of some rows."""
+        self._total += len(rows)
+        for encoder in self._encoders:
+            name, cells = encoder.column.name, cells_of(encoder.column, rows)
+            codes = encoder.codes(cells)
+            self._empty[name] += int((codes == EMPTY).sum())
+            if count := int((codes == UNSEEN).sum()):
+                self._unseen[name] += count
+                self._examples.setdefault(name, str(cells[codes.argmin()]))
+
+    def describe(self) -> Iterator[UnseenCells]:
+        """Yield the columns with such cells."""
+        for encoder in self._encoders:
+            name = encoder.column.name
+            if (example := self._examples.get(name)) is not None:
+                near = suggest_column(example, encoder.categories).removeprefix("; ")
+                text = (
+                    f"`{name}`: {self._unseen[name]:,} of {self._total:,} cells hold a category that "
+                    f"training never saw, such as `{shorten(example)}`" + (f" ({near})" if near else "")
+                )
+                yield UnseenCells(name, self._unseen[name], self._total, text)
+            if empty := self._empty[name]:
+                text = f"`{name}`: {empty:,} of {self._total:,} cells are empty; in training none was"
+                yield UnseenCells(name, empty, self._total, text)

@@ -16,15 +16,16 @@ import numpy as np
 
 from flowgmm_cli.api import DataContext, LabelsConfig, Rows, SourceData, SplitConfig, iterate_batches
 from flowgmm_cli.data.array_types import Array, Hashes, Positions
+from flowgmm_cli.data.cache import digest
 from flowgmm_cli.data.chunked_table import ChunkedTable
+from flowgmm_cli.data.feature_file import FeatureFile, write_features
 from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.readers.base import note_once
 from flowgmm_cli.data.sampling import split_rng
 from flowgmm_cli.data.splits import Candidates, Part, SplitRows, assign_splits, divide
 from flowgmm_cli.data.statistics import ColumnStatistics
-from flowgmm_cli.data.store import FeatureFile, Store, write_features
-from flowgmm_cli.data.table_cache import digest
+from flowgmm_cli.data.tensors import Store
 from flowgmm_cli.errors import DataError
 
 MAX_HELD_OUT_ROWS = 20_000

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from flowgmm_cli.api import Component, DataConfig, DataContext, SourceData
+from flowgmm_cli.api import Component, DataContext, SourceData
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
 from flowgmm_cli.data.out_of_core import ChunkedSource, split_chunked
@@ -48,19 +47,19 @@ def load_rows(data: Component, context: DataContext) -> SplitRows:
 
 
 def _load_rows(data: Component, context: DataContext) -> SplitRows:
-    config = cast(DataConfig, data.config)
-    context = replace(context, note=note_once(context))
+    config, context = dict(data.config), replace(context, note=note_once(context))
+    labels, split = config["labels"], config["split"]
     with translate_errors(f"the source `{data.use}`"):
         source: SourceData = build(data, context).load()
     pa.default_memory_pool().release_unused()  # of tables
     if not isinstance(source, ChunkedSource):
         _validate(source, data.use)
-    source = _drop_empty_texts(source, fail=dict(config).get("on_error") == "fail")
+    source = _drop_empty_texts(source, fail=config.get("on_error") == "fail")
     if isinstance(source, ChunkedSource):
-        rows = split_chunked(source, labels=config.labels, split=config.split, context=context)
+        rows = split_chunked(source, labels=labels, split=split, context=context)
     else:
         try:
-            rows = split_rows(source, labels=config.labels, split=config.split)
+            rows = split_rows(source, labels=labels, split=split)
         except DataError as error:  # columns that were left out may be the reason
             details = [*error.details, *source.notes]
             raise DataError(error.message, details=details, hint=error.hint) from error
@@ -95,14 +94,19 @@ def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> 
 
     For rows on disk, transforms are fitted to a sample.
     """
-    config = cast(DataConfig, data.config)
+    config = dict(data.config)
     # of a large table, labelled rows would make rare classes too frequent
     sample = rows.train if rows.chunked is None else rows.train.take(rows.chunked.sample)
+    chosen = {*(config.get("features") or ()), *(config.get("categorical") or ())}
     feature_encoder = FeatureEncoder.fit(
         sample,
         rows.columns,
-        encoder=encoder_factory(config, context),
-        **encoding_settings(config),
+        encoder=encoder_factory(data, context),
+        # parameters that mean the same in every source that has them, see `data.specs`
+        missing=config.get("missing", "error"),
+        dates=config.get("dates", DATE_PARTS),
+        categorical=config.get("categorical"),
+        chosen=chosen if "features" in config else None,
         labelled=rows.train,
         statistics=None if rows.chunked is None else rows.chunked.statistics,
     )
@@ -110,25 +114,13 @@ def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> 
         sample = sample.take(np.unique(np.linspace(0, len(sample) - 1, _MAX_FIT_ROWS).astype(np.int64)))
     x = torch.from_numpy(feature_encoder.transform(sample, context))
     transforms: list[Transform] = []
-    for component in config.transforms:
+    for component in config["transforms"]:
         if transforms:
             x = transforms[-1](x.double())[0]
         transform: Transform = build(component, features=x.shape[1])
         transform.fit(x.double() if transform.fits else x)
         transforms.append(transform)
     return Preprocessor(feature_encoder, Sequential(transforms))
-
-
-def encoding_settings(config: DataConfig) -> dict[str, Any]:
-    """Return the parameters that mean the same in every source that has them, see `data.specs`."""
-    values = dict(config)
-    chosen = {*(values.get("features") or ()), *(values.get("categorical") or ())}
-    return {
-        "missing": values.get("missing", "error"),
-        "dates": values.get("dates", DATE_PARTS),
-        "categorical": values.get("categorical"),
-        "chosen": chosen if "features" in values else None,
-    }
 
 
 def _validate(source: SourceData, use: str) -> None:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from flowgmm_cli.api import Column, Component, DataConfig, DataContext, Encoder, Rows, iterate_batches
+from flowgmm_cli.api import Column, Component, DataContext, Rows, iterate_batches
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.array_types import Array, Bools, Ints
 from flowgmm_cli.data.column_encoders import as_strings
 from flowgmm_cli.data.feature_encoder import EncoderFactory, FeatureEncoder, Features
 from flowgmm_cli.data.images.format import image_shape
-from flowgmm_cli.data.store import Store
-from flowgmm_cli.data.tensors import StoredRows, Tensors
+from flowgmm_cli.data.tensors import Store, StoredRows, Tensors
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.files import (
@@ -135,9 +134,9 @@ class Preprocessor:
             transform=(lambda features: self.transform_features(features)[0]) if with_inputs else None,
         )
         return Tensors(
-            cast(Tensor, StoredRows(read_x, positions, self.dim)),
+            StoredRows(read_x, positions, self.dim).as_tensor(),
             torch.from_numpy(rows.labels.astype(np.int64)),
-            inputs=cast(Tensor, StoredRows(read_features, positions, width)) if with_inputs else None,
+            inputs=StoredRows(read_features, positions, width).as_tensor() if with_inputs else None,
             store=store,
         )
 
@@ -220,13 +219,13 @@ class Preprocessor:
         cls, values: Mapping[str, Any], arrays: Mapping[str, Array], *, data: Component, context: DataContext
     ) -> Preprocessor:
         """Restore the result of `state`; `data` is the `data` section it was fitted with."""
-        config = cast(DataConfig, data.config)
         feature_encoder = FeatureEncoder.from_state(
-            values["featuriser"], select_prefix("features.", arrays), encoder=encoder_factory(config, context)
+            values["featuriser"], select_prefix("features.", arrays), encoder=encoder_factory(data, context)
         )
+        components = dict(data.config)["transforms"]
         transforms = Sequential(
             build(component, features=width)
-            for component, width in zip(config.transforms, values["widths"], strict=True)
+            for component, width in zip(components, values["widths"], strict=True)
         )
         saved = select_prefix("transforms.", arrays)
         load_strictly(transforms, {name: torch.from_numpy(np.array(array)) for name, array in saved.items()})
@@ -260,7 +259,7 @@ class Preprocessor:
             ) from error
 
     def _steps(self) -> list[Transform]:
-        return [cast(Transform, step) for step in self.transforms.layers]
+        return [step for step in self.transforms.layers if isinstance(step, Transform)]
 
 
 def has_no_text(rows: Rows, columns: Sequence[Column]) -> Bools:
@@ -287,17 +286,16 @@ def _compact(features: Tensor) -> Tensor:
     return features if features.dtype == torch.uint8 else features.float()
 
 
-def encoder_factory(config: DataConfig, context: DataContext) -> EncoderFactory | None:
+def encoder_factory(data: Component, context: DataContext) -> EncoderFactory | None:
     """Return a function that builds the text encoder of a `data` section; None if it has none."""
-    component: Component | None = dict(config).get("encoder")
+    component: Component | None = dict(data.config).get("encoder")
     if component is None:
         return None
 
-    def build_encoder() -> Encoder:
+    def build_encoder() -> Any:
         from flowgmm_cli.data.hub import hub_access
 
         with hub_access(offline=context.offline):
-            encoder: Encoder = build(component)
-        return encoder
+            return build(component)
 
     return build_encoder

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from flowgmm_cli.data.array_types import Array, Positions
-
-if TYPE_CHECKING:
-    from flowgmm_cli.data.store import Store
 
 
 class StoredRows:
@@ -56,6 +53,10 @@ class StoredRows:
     def to(self, device: torch.device) -> StoredRows:
         """Return the same rows with tensors on another device."""
         return StoredRows(self._read, self._positions, self._width, device)
+
+    def as_tensor(self) -> Tensor:
+        """Return the rows under the type of a tensor, as fields of `Tensors`."""
+        return cast(Tensor, self)
 
 
 Matrix = Tensor | StoredRows
@@ -197,3 +198,43 @@ class Tensors:
         tensors = [load_tensor(self.x), *([] if self.inputs is None else [load_tensor(self.inputs)])]
         tensors += [table.all() for table in self.copies.values()]
         return all(bool(tensor.isfinite().all()) for tensor in tensors)
+
+
+@dataclass(frozen=True)
+class Store:
+    """All training rows of a run, of which some are in memory.
+
+    Attributes:
+        rows, width, dtype: number of rows in the source, numbers in a row, and their type.
+        read: reads the rows `start` to `stop`, `(n, width)`.
+        left_out: positions of the rows that are not training rows, ascending.
+        resident: positions of the rows of the `Tensors` in memory, in their order.
+        memory: memory budget in bytes.
+        dim: D, the width of `Tensors.x`.
+        transform: maps rows of the feature matrix to `x`; None if the rows are `x` already.
+    """
+
+    rows: int
+    width: int
+    dtype: np.dtype[Any]
+    read: Callable[[int, int], Array]
+    left_out: Positions
+    resident: Positions
+    memory: int
+    dim: int
+    transform: Callable[[Tensor], Tensor] | None = None
+
+    def __len__(self) -> int:
+        return self.rows - len(self.left_out)
+
+    def to_tensors(self, rows: Tensor) -> Tensors:
+        """Return rows of the store, on their device, in the forms from which views start."""
+        transform = self.transform
+        if transform is None:
+            return Tensors(rows)
+
+        def read(positions: Positions) -> Tensor:
+            return transform(rows.cpu()[positions])
+
+        x = StoredRows(read, np.arange(len(rows)), self.dim, rows.device)
+        return Tensors(x.as_tensor(), inputs=rows)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowgmm_cli.data.block_shuffle import BlockShuffle
-from flowgmm_cli.data.store import Store
+from flowgmm_cli.data.tensors import Store
 from flowgmm_cli.errors import DataError
 
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from flowgmm_cli.api import Column, Rows
-from flowgmm_cli.data.feature_encoder import FeatureEncoder
-from flowgmm_cli.data.unseen_categories import UnseenCategories
+from flowgmm_cli.data.feature_encoder import FeatureEncoder, UnseenCategories
 from flowgmm_cli.errors import DataError
 
 NAN, INF = np.nan, np.inf

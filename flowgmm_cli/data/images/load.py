@@ -10,7 +10,8 @@ import numpy as np
 
 from flowgmm_cli.api import DataContext, iterate_batches
 from flowgmm_cli.data.array_types import Bytes, Positions
-from flowgmm_cli.data.cache import Arrays
+from flowgmm_cli.data.cache import Arrays, TableCache
+from flowgmm_cli.data.feature_file import FeatureFile, require_space, write_features
 from flowgmm_cli.data.fingerprint import pixel_hashes
 from flowgmm_cli.data.images.decode import UnreadableError, read_header
 from flowgmm_cli.data.images.encoded_images import EncodedImages, decode_images, map_in_order, unreadable
@@ -18,8 +19,6 @@ from flowgmm_cli.data.images.format import ImageFormat, ImageHeader, choose_form
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.readers.row_errors import FaultyRows, RowError
-from flowgmm_cli.data.store import FeatureFile, require_space, write_features
-from flowgmm_cli.data.table_cache import TableCache
 from flowgmm_cli.errors import DataError
 
 _BATCH_IMAGES = 256

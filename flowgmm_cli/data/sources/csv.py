@@ -15,6 +15,7 @@ import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.array_types import Array, Ints, Strings
+from flowgmm_cli.data.cache import TableCache
 from flowgmm_cli.data.chunked_table import ChunkedTable, cell_bytes, read_labels, text_bytes
 from flowgmm_cli.data.column_analysis import input_columns, text_columns
 from flowgmm_cli.data.labels import TABLE_REMEDY, encode_labels, find_classes, label_codes
@@ -28,7 +29,6 @@ from flowgmm_cli.data.readers.table import Table, TableReader, concatenate, load
 from flowgmm_cli.data.sources.columns import row_ids, strings
 from flowgmm_cli.data.sources.files import require_header
 from flowgmm_cli.data.specs import CsvConfig
-from flowgmm_cli.data.table_cache import TableCache
 from flowgmm_cli.errors import DataError, RecipeError
 from flowgmm_cli.messages import join_some, override, quote
 

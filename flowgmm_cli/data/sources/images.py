@@ -11,6 +11,7 @@ import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.array_types import Bytes
+from flowgmm_cli.data.cache import TableCache
 from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.data.images.arrays import ImageConverter, read_array_header
 from flowgmm_cli.data.images.encoded_images import EncodedImages, list_files
@@ -30,7 +31,6 @@ from flowgmm_cli.data.sources.image_arrays import (
 )
 from flowgmm_cli.data.sources.image_folder import ImageFolder, ImageSplit
 from flowgmm_cli.data.sources.tables import common_class_names, is_hub_id, read_splits
-from flowgmm_cli.data.table_cache import TableCache
 from flowgmm_cli.errors import DataError
 
 Pixels = dict[str, Any]  # by split, uint8 arrays or `LazyPixels`

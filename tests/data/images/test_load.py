@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flowgmm_cli.api import Column, Rows
-from flowgmm_cli.data import table_cache
+from flowgmm_cli.data import cache
 from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.data.images.encoded_images import EncodedImages, list_files
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels
@@ -172,7 +172,7 @@ def test_progress_is_reported(pictures, context):
 
 def test_the_format_of_entries_is_part_of_their_name(pictures, context, monkeypatch, notes):
     load_images(pictures(), ON_DISK, context)
-    monkeypatch.setattr(table_cache, "_FORMAT", "other")
+    monkeypatch.setattr(cache, "_FORMAT", "other")
     load_images(pictures(), ON_DISK, context)
     assert len(set(notes)) == 2
 

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pytest
 
 from flowgmm_cli.api import DataContext, LabelsConfig, SplitConfig
-from flowgmm_cli.data import out_of_core, table_cache
+from flowgmm_cli.data import cache, out_of_core
 from flowgmm_cli.data.chunked_table import ChunkedTable
 from flowgmm_cli.data.out_of_core import build_store
 from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
 from flowgmm_cli.data.splits import SplitRows
-from flowgmm_cli.data.store import Store
+from flowgmm_cli.data.tensors import Store
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.files import remove_leftovers, temporary_path
 
@@ -196,9 +196,9 @@ def test_the_results_used_last_are_kept(
         load(folder, labels=LabelsConfig(count=30, seed=seed))
         return list(messages)
 
-    monkeypatch.setattr(table_cache, "touch", dated(table_cache.touch))
+    monkeypatch.setattr(cache, "touch", dated(cache.touch))
     monkeypatch.setattr(Path, "replace", dated(Path.replace))
-    monkeypatch.setattr(table_cache, "MAX_FILES", {".npz": 3, ".features": 1})  # labels and two seeds
+    monkeypatch.setattr(cache, "MAX_FILES", {".npz": 3, ".features": 1})  # labels and two seeds
     assert [passes(seed) for seed in (0, 1)] == [PASSES, [CELLS]]
     assert [passes(seed) for seed in (1, 0)] == [[], []]
     assert [passes(seed) for seed in (2, 0, 1)] == [[CELLS], [], [CELLS]]
@@ -213,7 +213,7 @@ def test_few_feature_files_are_kept_and_abandoned_ones_are_removed(
     load(folder)
     (tmp_path / "other").mkdir()
     (folder / "part-0.parquet").rename(tmp_path / "other" / "a.parquet")
-    monkeypatch.setattr(table_cache, "MAX_FEATURE_FILES", 1)
+    monkeypatch.setattr(cache, "MAX_FEATURE_FILES", 1)
     before = features()
     written = temporary_path(next((tmp_path / "cache" / "features").iterdir()) / "file")
     abandoned = written.with_name(written.name.replace(f"-{os.getpid()}-", f"-{2**30}-"))

@@ -1,4 +1,4 @@
-"""The feature matrix of training rows beyond memory: a file that is written in chunks and read in blocks."""
+"""Files of rows beyond memory: a matrix that is written in chunks and read in blocks."""
 
 from __future__ import annotations
 
@@ -6,23 +6,20 @@ import os
 import shutil
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from struct import Struct
 from threading import Lock
-from typing import Any, cast
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.data.array_types import Array, Hashes, Positions
-from flowgmm_cli.data.tensors import StoredRows, Tensors
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.files import atomic_write
 
@@ -190,44 +187,3 @@ def require_space(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size + _SPARE_BYTES:
         raise OSError(28, f"{free / 2**30:.1f} GiB are free")
-
-
-@dataclass(frozen=True)
-class Store:
-    """All training rows of a run, of which some are in memory.
-
-    Attributes:
-        rows, width, dtype: number of rows in the source, numbers in a row, and their type.
-        read: reads the rows `start` to `stop`, `(n, width)`.
-        left_out: positions of the rows that are not training rows, ascending.
-        resident: positions of the rows of the `Tensors` in memory, in their order.
-        memory: memory budget in bytes.
-        dim: D, the width of `Tensors.x`.
-        transform: maps rows of the feature matrix to `x`; None if the rows are `x` already.
-    """
-
-    rows: int
-    width: int
-    dtype: np.dtype[Any]
-    read: Callable[[int, int], Array]
-    left_out: Positions
-    resident: Positions
-    memory: int
-    dim: int
-    transform: Callable[[Tensor], Tensor] | None = None
-
-    def __len__(self) -> int:
-        return self.rows - len(self.left_out)
-
-    def to_tensors(self, rows: Tensor) -> Tensors:
-        """Return rows of the store, on their device, in the forms from which views start."""
-        transform = self.transform
-        if transform is None:
-            return Tensors(rows)
-
-        def read(positions: Positions) -> Tensor:
-            return transform(rows.cpu()[positions])
-
-        return Tensors(
-            cast(Tensor, StoredRows(read, np.arange(len(rows)), self.dim, rows.device)), inputs=rows
-        )

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from flowgmm_cli.data import store
-from flowgmm_cli.data.store import FeatureFile, Store, write_features
+from flowgmm_cli.data import feature_file
+from flowgmm_cli.data.feature_file import FeatureFile, write_features
+from flowgmm_cli.data.tensors import Store
 from flowgmm_cli.errors import DataError
 
 X = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
@@ -61,7 +62,7 @@ def test_a_damaged_file_is_no_feature_file(path: Path, damage: bytes | str) -> N
 def test_a_changed_byte_is_noticed(
     path: Path, monkeypatch: pytest.MonkeyPatch, place: int, is_small: bool
 ) -> None:
-    monkeypatch.setattr(store, "_SMALL_BYTES", 2**26 if is_small else 0)
+    monkeypatch.setattr(feature_file, "_SMALL_BYTES", 2**26 if is_small else 0)
     status, content = path.stat(), bytearray(path.read_bytes())
     content[place] ^= 4
     path.write_bytes(content)
@@ -74,7 +75,7 @@ def test_a_changed_byte_is_noticed(
 def test_a_large_file_is_read_as_a_whole_only_if_it_has_changed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(feature_file, "_SMALL_BYTES", 0)
     passes = []
     checksum = FeatureFile._checksum
     monkeypatch.setattr(
