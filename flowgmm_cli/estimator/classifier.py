@@ -11,12 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassifierMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-)
+from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
@@ -53,12 +48,7 @@ Matrix = npt.NDArray[np.float64]
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class FlowGMMClassifier(
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    ClassifierMixin,
-    BaseEstimator,
-):
+class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator):
     """Semi-supervised classifier, density and generator: a normalizing flow with a Gaussian for each class.
 
     X is an array of numbers, or a data frame of pandas, polars or another library with Arrow's interface. A

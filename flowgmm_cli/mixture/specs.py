@@ -13,14 +13,7 @@ class GMMConfig(Config):
     """Parameters of `gmm`."""
 
     means: Literal[
-        "labelled",
-        "logistic_regression",
-        "label_spreading",
-        "kmeans",
-        "latent",
-        "random",
-        "simplex",
-        "given",
+        "labelled", "logistic_regression", "label_spreading", "kmeans", "latent", "random", "simplex", "given"
     ] = Field(
         "labelled",
         description="initial means: class means of the labelled rows; of all rows, weighted by a logistic "
@@ -71,8 +64,7 @@ class GMMConfig(Config):
         True, description="train the weights of the components within their class, if there are several"
     )
     learn_rest: bool = Field(
-        False,
-        description="train mean and standard deviation of the dimensions beyond `dims`, from 0 and 1",
+        False, description="train mean and standard deviation of the dimensions beyond `dims`, from 0 and 1"
     )
     class_prior: Literal["uniform", "labelled", "given", "estimated"] = Field(
         "uniform",

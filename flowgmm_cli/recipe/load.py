@@ -260,10 +260,7 @@ class _Source:
 
 
 def _open(
-    name_or_path: str,
-    words: Sequence[str],
-    registry: Registry | None,
-    environ: Mapping[str, str] | None,
+    name_or_path: str, words: Sequence[str], registry: Registry | None, environ: Mapping[str, str] | None
 ) -> _Source:
     known = registry or plugins.registry()
     path = find_recipe(name_or_path, known)

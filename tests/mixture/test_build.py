@@ -42,13 +42,7 @@ LEARNED = {
     "components": {"means", "raw_scales", "raw_log_component_weights"},
     "fixed components": {"means", "raw_scales"},
     "dims": {"means", "raw_scales"},
-    "everything": {
-        "means",
-        "raw_log_weights",
-        "raw_log_component_weights",
-        "rest.mean",
-        "rest.raw_scale",
-    },
+    "everything": {"means", "raw_log_weights", "raw_log_component_weights", "rest.mean", "rest.raw_scale"},
 }
 
 

@@ -59,9 +59,7 @@ def test_components_without_rows_start_near_their_class_mean_and_apart() -> None
     assert start.component_weights.min() == 1
 
 
-def test_kmeans_of_very_many_rows_is_fitted_to_a_reproducible_sample(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_kmeans_of_very_many_rows_is_fitted_to_a_reproducible_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(6000, 2, generator=seeded()).numpy()
     x[::2] += 20
     monkeypatch.setattr(clusters, "KMEANS_OPERATIONS", 1.0)

@@ -159,10 +159,7 @@ def no_rows(classes: int, dims: int) -> TrainingLatents:
 
 @settings(max_examples=30, deadline=None)
 @given(
-    count=st.integers(1, 8),
-    extra=st.integers(0, 6),
-    separation=st.floats(0.1, 100),
-    seed=st.integers(0, 99),
+    count=st.integers(1, 8), extra=st.integers(0, 6), separation=st.floats(0.1, 100), seed=st.integers(0, 99)
 )
 def test_simplex_means_are_equally_far_apart_about_the_origin(
     count: int, extra: int, separation: float, seed: int
@@ -274,9 +271,7 @@ def test_label_spreading_accepts_equal_rows_and_a_single_row() -> None:
     assert label_spreading(single, seeded())[1].tolist() == [[1.0]]
 
 
-def test_label_spreading_samples_from_very_many_rows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_label_spreading_samples_from_very_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(init, "GRAPH_OPERATIONS", 2 * 100.0**2)
     rows, _ = moons()
     x, responsibilities = label_spreading(rows, seeded())

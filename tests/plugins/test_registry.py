@@ -117,11 +117,7 @@ UNUSABLE = {
     "syntax error": ("def", "broken", "SyntaxError"),
     "no attribute": ("other = 1", "broken", "AttributeError"),
     "no spec": ("spec = 3", "broken", "is a `int`, not a `FlowSpec`"),
-    "kind": (
-        "spec = EncoderSpec(config=Config, build='x:y', summary='')",
-        "broken",
-        "not a `FlowSpec`",
-    ),
+    "kind": ("spec = EncoderSpec(config=Config, build='x:y', summary='')", "broken", "not a `FlowSpec`"),
     "no config": ("spec = FlowSpec(config=dict, build='x:y', summary='')", "broken", "extend `Config`"),
     "use": (
         "class C(Config):\n    use: str = ''\nspec = FlowSpec(config=C, build='x:y', summary='')",

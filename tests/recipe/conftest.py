@@ -101,10 +101,7 @@ BUILTINS: dict[str, dict[str, Any]] = {
         "consistency": spec(RegulariserSpec, RegulariserConfig, "Views"),
         "penalty": spec(RegulariserSpec, PenaltyConfig, "Penalty"),
     },
-    "data": {
-        "table": spec(DataSpec, TableConfig, "Table"),
-        "empty": spec(DataSpec, DataConfig, "Nothing"),
-    },
+    "data": {"table": spec(DataSpec, TableConfig, "Table"), "empty": spec(DataSpec, DataConfig, "Nothing")},
     "transform": {
         "standardise": spec(TransformSpec, NoneConfig, "Standardise"),
         "scale": spec(TransformSpec, ScaleConfig, "Scale"),

@@ -11,16 +11,7 @@ import numpy as np
 import pytest
 from suites import expect_caught, failures, suite_of
 
-from flowgmm_cli.api import (
-    Column,
-    DataConfig,
-    DataContext,
-    DataError,
-    DataSpec,
-    Field,
-    Rows,
-    SourceData,
-)
+from flowgmm_cli.api import Column, DataConfig, DataContext, DataError, DataSpec, Field, Rows, SourceData
 from flowgmm_cli.testing import ConformanceError, DataConformance
 
 

@@ -187,10 +187,7 @@ WRONG: dict[str, Members] = {
         "inverse": lambda self, z: ((z - self.shift).asinh() / self.log_scale.exp())[:, self.order.argsort()],
     },
     "test_precision": forward(
-        lambda self, x, z, log_det: (
-            z,
-            log_det.bfloat16() if torch.is_autocast_enabled("cpu") else log_det,
-        )
+        lambda self, x, z, log_det: (z, log_det.bfloat16() if torch.is_autocast_enabled("cpu") else log_det)
     ),
     "test_start_from_data": {"initialise": scale_by_std},
     "test_survives_compiling": forward(

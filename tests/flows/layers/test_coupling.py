@@ -95,10 +95,7 @@ def make_image_coupling(channels: int, *, flip: bool = False, kind: Any = Condit
     return layer
 
 
-@pytest.mark.parametrize(
-    "coupling",
-    [partial(AffineCoupling, generator=seeded()), make_image_coupling],
-)
+@pytest.mark.parametrize("coupling", [partial(AffineCoupling, generator=seeded()), make_image_coupling])
 def test_a_single_feature_has_no_halves(coupling: Any) -> None:
     with pytest.raises(ValueError, match="at least 2"):
         coupling(1)
