@@ -28,6 +28,14 @@ class Bijection(nn.Module, ABC):
     def inverse(self, z: Tensor) -> Tensor:
         """Map `z` back to `x`."""
 
+    def extra_repr(self) -> str:
+        """Return the numbers of the layer, such as `features=3`, which are shown when it is printed."""
+        numbers = {
+            name: value for name, value in vars(self).items() if isinstance(value, int | float | tuple)
+        }
+        shown = [name for name in numbers if name != "training" and not name.startswith("_")]
+        return ", ".join(f"{name}={numbers[name]}" for name in shown)
+
 
 def zero_log_det(x: Tensor) -> Tensor:
     """Zeros of shape `(batch,)` on the device of `x`, at least float32."""

@@ -62,6 +62,8 @@ def plain_value(value: Any) -> Any:
         return {str(key): plain_value(item) for key, item in value.items()}
     if isinstance(value, Enum):
         return value.value
+    if hasattr(value, "tolist"):  # of NumPy
+        return value.tolist()
     return str(value) if isinstance(value, PurePath) else value
 
 

@@ -16,12 +16,12 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
-from flowgmm_cli.api import DataContext, Rows, ScoreInputs
+from flowgmm_cli.api import DataContext, Rows, ScoreInputs, plain_value
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine, create_engine, deterministic, find_device
 from flowgmm_cli.errors import DataError, FlowgmmError, PluginError, RecipeError, RunError
 from flowgmm_cli.estimator.labels import mark_unlabelled, read_labels, select_labelled
-from flowgmm_cli.estimator.recipe import ARRAY, FRAME, SOURCE, build_recipe, to_plain
+from flowgmm_cli.estimator.recipe import ARRAY, FRAME, SOURCE, build_recipe
 from flowgmm_cli.estimator.rows import (
     explain_array,
     frame_of_features,
@@ -242,7 +242,7 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Class
         folder.mkdir(parents=True, exist_ok=True)
         model = copy.deepcopy(self.trained_.model).float()  # exact: training was in float32
         dataclasses.replace(self.trained_, model=model).save(folder)
-        parameters = to_plain(self.get_params(deep=False))
+        parameters = plain_value(self.get_params(deep=False))
         if not isinstance(parameters["random_state"], int):
             parameters["random_state"] = None
         names = getattr(self, "feature_names_in_", None)

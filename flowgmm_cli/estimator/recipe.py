@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from flowgmm_cli.api import plain_value
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.recipe.load import load_recipe, parse_resolved
 from flowgmm_cli.recipe.schema import Recipe
@@ -30,7 +29,7 @@ def default_recipe(
     It is the recipe `csv` without its limit on far values, which would truncate the density.
     Few rows need few steps.
     """
-    p = to_plain(parameters)
+    p = plain_value(parameters)
     strong = [{"use": "noise", "scale": p["noise"]}] if p["noise"] else []
     strong += [{"use": "drop", "rate": p["drop"]}] if p["drop"] else []
     transforms = [{"use": p["transforms"]}] if isinstance(p["transforms"], str) else p["transforms"] or []
@@ -71,16 +70,16 @@ def build_recipe(
     common: dict[str, Any] = {
         "run.seed": seed,
         "run.device": parameters["device"],
-        **to_plain(dict(parameters["overrides"] or {})),
+        **plain_value(dict(parameters["overrides"] or {})),
     }
     if parameters["ensemble"] != 1:
-        common["ensemble"] = to_plain(parameters["ensemble"])
+        common["ensemble"] = plain_value(parameters["ensemble"])
     if parameters["search"]:
         common["search"] = {}
     if not parameters["calibrate"]:
         common["calibration.method"] = "none"
     given = parameters["recipe"]
-    overlays = to_plain(parameters["overlays"]) or []
+    overlays = plain_value(parameters["overlays"]) or []
     overlays = [overlays] if isinstance(overlays, str) else [str(name) for name in overlays]
     words = [f"data.{key}={value}" for key, value in source.items()]
     words += [  # JSON is YAML on one line
@@ -91,23 +90,9 @@ def build_recipe(
         return load_recipe(str(given), words, overlays=overlays)
     if overlays and given is None:
         raise RecipeError("overlays are variants of a recipe, and there is no recipe", hint="give `recipe=`")
-    values = (
-        default_recipe(parameters, rows=rows, source=source)
-        if given is None
-        else {"version": 1, **to_plain(given)}
-    )
+    if given is None:
+        values = default_recipe(parameters, rows=rows, source=source)
+    else:
+        values = {"version": 1, **plain_value(given)}
     values["data"] = {"use": source["use"], **values.get("data", {})}
     return parse_resolved(values, SOURCE, words, overlays=overlays)
-
-
-def to_plain(value: Any) -> Any:
-    """Convert NumPy numbers, arrays, tuples and paths to plain values, for YAML and JSON."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value

@@ -7,7 +7,6 @@ from functools import partial
 import torch
 
 from flowgmm_cli.bijection import Bijection, Sequential
-from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.flows.layers.affine import ActNorm
 from flowgmm_cli.flows.layers.coupling import ImageCoupling
 from flowgmm_cli.flows.layers.linear import Conv1x1
@@ -16,6 +15,7 @@ from flowgmm_cli.flows.layers.pixels import Squeeze
 from flowgmm_cli.flows.multiscale import (
     MultiScale,
     Shape,
+    check_scales,
     conditional_factory,
     count_squeezes,
     image_shape,
@@ -48,7 +48,13 @@ class Glow(MultiScale):
 
     def __init__(self, config: GlowConfig, *, shape: tuple[int, ...], generator: torch.Generator) -> None:
         channels, height, width = shape = image_shape(shape, "glow")
-        _check_scales(config.scales, shape)
+        check_scales(
+            config.scales,
+            count_squeezes(shape),
+            images=f"{height} by {width} pixels, which are halved at each scale",
+            no_scale="an odd size has no half",
+            remedy="or crop or pad the images to a size that 2 divides more often",
+        )
         net = partial(ShallowConditioner, hidden=config.hidden, dropout=config.dropout, generator=generator)
         couple = conditional_factory(config, net)
         scales: list[list[Bijection]] = []
@@ -66,16 +72,3 @@ class Glow(MultiScale):
             shapes.append((channels, height, width))
             channels = channels // 2
         super().__init__(scales, shapes, checkpointing=config.checkpointing)
-
-
-def _check_scales(scales: int, shape: Shape) -> None:
-    most = count_squeezes(shape)
-    if scales > most:
-        limit = f"at most {most} fit" if most else "an odd size has no half"
-        raise RecipeError(
-            f"flow.scales={scales} is too many for images of {shape[1]} by {shape[2]} pixels, "
-            f"which are halved at each scale: {limit}",
-            hint=f"flow.scales={most}, or crop or pad the images to a size that 2 divides more often"
-            if most
-            else "crop or pad the images to an even height and width",
-        )

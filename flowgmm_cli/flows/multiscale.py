@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from flowgmm_cli.bijection import Bijection, Sequential, zero_log_det
 from flowgmm_cli.errors import RecipeError
-from flowgmm_cli.flows.layers.affine import ActNorm
+from flowgmm_cli.flows.layers.affine import initialise_actnorms
 from flowgmm_cli.flows.layers.conditional import (
     ConditionalAffine,
     ConditionalFactory,
@@ -52,7 +52,7 @@ class MultiScale(Bijection):
         self, scales: Sequence[Sequence[Bijection]], shapes: Sequence[Shape], *, checkpointing: bool = False
     ) -> None:
         super().__init__()
-        self.scales = nn.ModuleList(Sequential(steps) for steps in scales)
+        self.scales: Any = nn.ModuleList(Sequential(steps) for steps in scales)
         self.checkpointing = checkpointing
         # Shapes of the latents of each scale, the finest first.
         self.shapes = [(channels // 2, height, width) for channels, height, width in shapes[:-1]]
@@ -63,9 +63,10 @@ class MultiScale(Bijection):
         """Map images `(batch, channels, height, width)` to latents `(batch, D)`, with the log-determinant."""
         total = zero_log_det(x)
         latents: list[Tensor] = []
-        for index, scale in enumerate(self._scales()):
+        recompute = self.checkpointing and torch.is_grad_enabled()
+        for index, scale in enumerate(self.scales):
             for step in scale.layers:
-                x, log_det = self._apply_step(step, x)
+                x, log_det = checkpoint(step, x, use_reentrant=False) if recompute else step(x)
                 total = total + log_det
             if index < len(self.scales) - 1:
                 x, leaving = split_halves(x)
@@ -78,45 +79,17 @@ class MultiScale(Bijection):
         shapes = reversed(self.shapes)
         latents = [part.reshape(len(z), *shape) for part, shape in zip(parts, shapes, strict=True)]
         x = latents[0][:, :0]
-        for latent, scale in zip(latents, reversed(self._scales()), strict=True):
+        for latent, scale in zip(latents, reversed(self.scales), strict=True):
             x = scale.inverse(torch.cat([x, latent], dim=1))
         return x
 
-    @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
         """Initialise every `ActNorm` from images `(batch, channels, height, width)`."""
         x = x[: max(16, INIT_PIXELS // max(1, x.shape[2:].numel()))]
-        for index, scale in enumerate(self._scales()):
-            x = _initialise(scale, x)
+        for index, scale in enumerate(self.scales):
+            x = initialise_actnorms(scale, x)
             if index < len(self.scales) - 1:
                 x, _ = split_halves(x)
-
-    def extra_repr(self) -> str:
-        """Parameters shown when the module is printed."""
-        sizes = ", ".join(map(str, self.latent_sizes))
-        return f"latent_sizes=({sizes})" + (", checkpointing=True" if self.checkpointing else "")
-
-    def _apply_step(self, step: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-        if self.checkpointing and torch.is_grad_enabled():
-            z, log_det = checkpoint(step, x, use_reentrant=False)
-        else:
-            z, log_det = step(x)
-        return z, log_det
-
-    def _scales(self) -> list[Sequential]:
-        return [scale for scale in self.scales if isinstance(scale, Sequential)]
-
-
-def _initialise(module: nn.Module, x: Tensor) -> Tensor:
-    """Initialise the actnorms of a step from its input; returns its output."""
-    if isinstance(module, Sequential):
-        for layer in module.layers:
-            x = _initialise(layer, x)
-        return x
-    if isinstance(module, ActNorm):
-        module.initialise(x)
-    z: Tensor = module(x)[0]
-    return z
 
 
 class FlatFlow(nn.Module):
@@ -139,9 +112,8 @@ class FlatFlow(nn.Module):
 
     def initialise(self, x: Tensor) -> None:
         """Initialise layers that depend on data from rows `(N, D)`, if the flow has such layers."""
-        initialise = getattr(self.flow, "initialise", None)
-        if initialise is not None:
-            initialise(self.unflatten(x))
+        if hasattr(self.flow, "initialise"):
+            self.flow.initialise(self.unflatten(x))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(N, D)` to latents `(N, D)` and the log-determinant `(N,)`."""
@@ -162,10 +134,9 @@ class FlatFlow(nn.Module):
         return f"shape={self.shape}"
 
 
-def latent_sizes(flow: nn.Module) -> tuple[int, ...]:
+def latent_sizes(flow: Any) -> tuple[int, ...]:
     """Latent dimensions of each scale of a flow, the coarsest first; empty for a flow without scales."""
-    sizes: tuple[int, ...] = getattr(flow, "latent_sizes", ())
-    return tuple(sizes)
+    return tuple(flow.latent_sizes) if hasattr(flow, "latent_sizes") else ()
 
 
 def image_shape(shape: tuple[int, ...], flow: str) -> Shape:
@@ -190,6 +161,20 @@ def count_squeezes(shape: Shape) -> int:
     while height % 2 == 0 and width % 2 == 0:
         height, width, count = height // 2, width // 2, count + 1
     return count
+
+
+def check_scales(
+    scales: int, most: int, *, images: str, no_scale: str, remedy: str = "or images of another size"
+) -> None:
+    """Raise `RecipeError` if more than `most` scales are asked for, with a description of the `images`."""
+    if scales > most:
+        raise RecipeError(
+            f"flow.scales={scales} is too many for images of {images}: "
+            f"{f'at most {most} fit' if most else no_scale}",
+            hint=f"flow.scales={most}, {remedy}"
+            if most
+            else "crop or pad the images to an even height and width",
+        )
 
 
 def conditional_factory(config: ImageFlowConfig, net: NetworkFactory) -> ConditionalFactory:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flowgmm_cli.bijection import Bijection, Sequential
 from flowgmm_cli.errors import RecipeError
-from flowgmm_cli.flows.layers.affine import ActNorm, ElementwiseAffine
+from flowgmm_cli.flows.layers.affine import ActNorm, ElementwiseAffine, initialise_actnorms
 from flowgmm_cli.flows.layers.coupling import AffineCoupling, CouplingStack
 from flowgmm_cli.flows.layers.linear import LULinear, Permutation
 from flowgmm_cli.flows.specs import RealNVPConfig
@@ -86,17 +86,9 @@ class RealNVP(Sequential):
         super().__init__(layers)
         self.features = features
 
-    @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
         """Initialise every `ActNorm` from rows `x` `(batch, features)`."""
-        for layer in self.layers:
-            if isinstance(layer, ActNorm):
-                layer.initialise(x)
-            x, _ = layer(x)
-
-    def extra_repr(self) -> str:
-        """Parameters shown when the module is printed."""
-        return f"features={self.features}"
+        initialise_actnorms(self, x)
 
 
 def build(config: RealNVPConfig, *, shape: tuple[int, ...], generator: torch.Generator) -> RealNVP:

@@ -7,7 +7,6 @@ from functools import partial
 import torch
 
 from flowgmm_cli.bijection import Bijection, Sequential
-from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.flows.layers.affine import ActNorm
 from flowgmm_cli.flows.layers.coupling import ImageCoupling
 from flowgmm_cli.flows.layers.linear import Permutation
@@ -16,12 +15,14 @@ from flowgmm_cli.flows.layers.pixels import Squeeze, row_order
 from flowgmm_cli.flows.multiscale import (
     MultiScale,
     Shape,
+    check_scales,
     conditional_factory,
     count_squeezes,
     image_shape,
     input_layers,
 )
 from flowgmm_cli.flows.specs import RealNVPImageConfig
+from flowgmm_cli.formatting import pluralise
 
 
 class RealNVPImage(MultiScale):
@@ -51,7 +52,13 @@ class RealNVPImage(MultiScale):
         self, config: RealNVPImageConfig, *, shape: tuple[int, ...], generator: torch.Generator
     ) -> None:
         channels, height, width = shape = image_shape(shape, "realnvp_image")
-        _check_scales(config.scales, shape)
+        squeezes = count_squeezes(shape)
+        check_scales(
+            config.scales,
+            squeezes + 1 if squeezes or channels > 1 else 0,  # an odd size at the end has channel couplings
+            images=f"{height} by {width} pixels and {pluralise(channels, 'channel')}",
+            no_scale="an odd size of one channel has no halves",
+        )
         net = partial(
             ResidualConditioner,
             hidden=config.hidden,
@@ -85,19 +92,3 @@ class RealNVPImage(MultiScale):
             shapes.append((channels, height, width))
             channels = channels // 2
         super().__init__(scales, shapes, checkpointing=config.checkpointing)
-
-
-def _check_scales(scales: int, shape: Shape) -> None:
-    squeezes = count_squeezes(shape)
-    # an odd size at the end can have channel couplings
-    most = squeezes + 1 if squeezes or shape[0] > 1 else 0
-    if scales > most:
-        channels = "1 channel" if shape[0] == 1 else f"{shape[0]} channels"
-        limit = f"at most {most} fit" if most else "an odd size of one channel has no halves"
-        raise RecipeError(
-            f"flow.scales={scales} is too many for images of {shape[1]} by {shape[2]} pixels and "
-            f"{channels}: {limit}",
-            hint=f"flow.scales={most}, or images of another size"
-            if most
-            else "crop or pad the images to an even height and width",
-        )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from flowgmm_cli.errors import DataError, RecipeError
 from flowgmm_cli.mixture.clusters import (
@@ -43,19 +44,15 @@ class TrainingLatents:
     @property
     def label_indicators(self) -> Tensor:
         """The labels as responsibilities, float64 `(L, K)`."""
-        indicators = torch.zeros(
-            len(self.labels), self.classes, dtype=torch.float64, device=self.labels.device
-        )
-        return indicators.scatter_(1, self.labels[:, None], 1)
+        return one_hot(self.labels, self.classes).double()
 
     def require_every_class(self) -> None:
         """Raise `DataError` if a class has no labelled row."""
         counts = torch.bincount(self.labels, minlength=self.classes).tolist()
-        missing = [k for k, count in enumerate(counts) if not count]
+        missing = [str(k) for k, count in enumerate(counts) if not count]
         if missing:
             raise DataError(
-                f"no labelled row for {len(missing)} of {self.classes} classes "
-                f"(index {', '.join(map(str, missing))})",
+                f"no labelled row for {len(missing)} of {self.classes} classes (index {', '.join(missing)})",
                 hint="label a row of each class, or start the means elsewhere: prior.means=random",
             )
 

@@ -21,6 +21,7 @@ MAX_BYTES = 1_000_000
 _MAX_INT = 2**63  # larger whole numbers become floats, which no key for whole numbers takes
 
 _TAG = "tag:yaml.org,2002:"
+_SCALARS = ("int", "float", "bool", "null")
 _INT = re.compile(r"[-+]?[0-9]+(?:_[0-9]+)*")
 _HEX = re.compile(r"[-+]?0x[0-9a-fA-F]+")
 _FLOAT = re.compile(
@@ -52,9 +53,9 @@ _ADVICE = {
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's scanner and parser with our scalars; used for nodes only, never for Python objects."""
+    """PyYAML's scanner and parser, for nodes only, never for Python objects; plain scalars get no tag."""
 
-    yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012 - PyYAML's name and type
+    yaml_implicit_resolvers = {None: [(None, re.compile(""))]}  # noqa: RUF012 - PyYAML's name and type
 
 
 class _Dumper(yaml.SafeDumper):
@@ -63,17 +64,12 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        style = None if isinstance(read_scalar(data), str) else "'"
+        return self.represent_scalar(_TAG + "str", data, style=style)
 
-for _name, _pattern, _first in (
-    ("merge", re.compile("<<"), ["<"]),
-    ("null", _NULL, ["~", "n", "N", ""]),
-    ("bool", _BOOL, list("tTfF")),
-    ("int", re.compile(f"(?:{_INT.pattern}|{_HEX.pattern})"), list("-+0123456789")),
-    ("float", _FLOAT, list("-+.0123456789iI")),
-):
-    _full = re.compile(rf"(?:{_pattern.pattern})\Z", _pattern.flags)
-    _Loader.add_implicit_resolver(_TAG + _name, _full, _first)
-    _Dumper.add_implicit_resolver(_TAG + _name, _full, _first)
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def read_text(path: Path) -> str:
@@ -177,16 +173,16 @@ class _Builder:
             raise self.error(mark, f"more than {MAX_NODES:,} values (aliases that multiply?)")
         if depth > MAX_DEPTH:
             raise self.error(mark, f"nested too deeply (more than {MAX_DEPTH} levels)")
+        if node.tag is None:
+            return Node(read_scalar(node.value), mark)
         tag = node.tag.removeprefix(_TAG)
         if isinstance(node, yaml.MappingNode) and tag == "map":
             return Node(self.mapping(node, depth), mark)
         if isinstance(node, yaml.SequenceNode) and tag == "seq":
             return Node([self.build(item, None, depth + 1) for item in node.value], mark)
         if isinstance(node, yaml.ScalarNode):
-            if tag in ("str", "merge"):
-                return Node(str(node.value), mark)
-            value = read_scalar(node.value)
-            if tag in ("int", "float", "bool", "null") and not isinstance(value, str):
+            value = node.value if tag == "str" else read_scalar(node.value)
+            if tag == "str" or (tag in _SCALARS and not isinstance(value, str)):
                 return Node(value, mark)
         shown = "!!" + tag if node.tag.startswith(_TAG) else node.tag
         raise self.error(mark, f"the tag `{shown}` is not allowed; recipes hold plain values only")
@@ -198,11 +194,11 @@ class _Builder:
             mark = _mark(key_node)
             if not isinstance(key_node, yaml.ScalarNode):
                 raise self.error(mark, "a key must be a single word or number")
-            if key_node.tag == _TAG + "merge":
+            key = str(key_node.value)
+            if key == "<<" and key_node.tag is None:
                 for key, child in self.merge(value_node, depth).items():
                     merged.setdefault(key, child)
                 continue
-            key = str(key_node.value)
             if key in own:
                 message = f"`{key}` is given twice; the first is at line {own[key].mark.line}"
                 raise self.error(mark, message, "keep one of them")
@@ -216,8 +212,7 @@ class _Builder:
         for part in parts:
             if not isinstance(part, yaml.MappingNode):
                 raise self.error(_mark(node), "`<<` takes a mapping or a list of mappings")
-            built = self.build(part, None, depth + 1).value
-            for key, child in (built if isinstance(built, dict) else {}).items():
+            for key, child in self.build(part, None, depth + 1).children().items():
                 merged.setdefault(key, child)
         return merged
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from flowgmm_cli import FlowGMMClassifier
+from flowgmm_cli.api import plain_value
 from flowgmm_cli.errors import RecipeError
-from flowgmm_cli.estimator.recipe import ARRAY, build_recipe, to_plain
+from flowgmm_cli.estimator.recipe import ARRAY, build_recipe
 from flowgmm_cli.recipe.catalogue import available_recipes
 from flowgmm_cli.recipe.schema import Recipe
 
@@ -127,4 +128,4 @@ def test_bad_settings_are_named_before_anything_is_trained(parameters: dict[str,
 
 def test_plain_values_contain_no_numpy_types() -> None:
     given = {"a": np.float64(0.5), "b": (np.int64(1), np.array([2, 3])), "c": Path("x"), "d": None}
-    assert json.dumps(to_plain(given)) == '{"a": 0.5, "b": [1, [2, 3]], "c": "x", "d": null}'
+    assert json.dumps(plain_value(given)) == '{"a": 0.5, "b": [1, [2, 3]], "c": "x", "d": null}'

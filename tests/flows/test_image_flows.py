@@ -245,7 +245,7 @@ def test_flows_run_on_the_meta_device_with_the_expected_number_of_parameters(nam
 @pytest.mark.parametrize("name", NAMES)
 def test_a_printed_flow_shows_its_layers(name: str) -> None:
     text = repr(make(name, (1, 8, 8), dequantisation="variational"))
-    for part in ("latent_sizes=(32, 32)", "Logit(alpha=0.05)", "levels=256", "channels=4", "scale_limit=2"):
+    for part in ("latent_sizes=(32, 32)", "Logit(alpha=0.05)", "levels=256", "features=4", "scale_limit=2"):
         assert part in text
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from flowgmm_cli.bijection import Bijection, zero_log_det
+from flowgmm_cli.bijection import Bijection, Sequential, zero_log_det
 
 
 class ElementwiseAffine(Bijection):
@@ -42,10 +42,6 @@ class ElementwiseAffine(Bijection):
         """Invert `forward`."""
         return z * torch.exp(-self._broadcast(self.log_scale, z)) + self._broadcast(self.shift, z)
 
-    def extra_repr(self) -> str:
-        """Parameters shown when the module is printed."""
-        return f"features={self.features}"
-
     def _broadcast(self, parameter: Tensor, x: Tensor) -> Tensor:
         return parameter.reshape(-1, *[1] * (x.dim() - 2))
 
@@ -81,3 +77,16 @@ class ActNorm(ElementwiseAffine):
         self.log_scale.copy_(-std.masked_fill(constant, 1.0).log())
         self.shift.copy_(mean)
         self.initialised.fill_(True)
+
+
+@torch.no_grad()
+def initialise_actnorms(module: nn.Module, x: Tensor) -> Tensor:
+    """Initialise every `ActNorm` of a layer or a sequence of layers from its input; return its output."""
+    if isinstance(module, Sequential):
+        for layer in module.layers:
+            x = initialise_actnorms(layer, x)
+        return x
+    if isinstance(module, ActNorm):
+        module.initialise(x)
+    z: Tensor = module(x)[0]
+    return z

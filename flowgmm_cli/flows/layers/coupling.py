@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,10 +72,6 @@ class Coupling(Bijection):
         """Invert `forward`."""
         return torch.cat(self.inverse_halves(*split_halves(z)), dim=1)
 
-    def extra_repr(self) -> str:
-        """Parameters shown when the module is printed."""
-        return f"features={self.features}, flip={self.flip}"
-
 
 class AffineCoupling(Coupling):
     r"""Scale and shift of one half of a vector by a function of the other half.
@@ -131,10 +128,6 @@ class AffineCoupling(Coupling):
         log_scale, shift = log_scale_and_shift(self.net(context), self.scale_limit)
         return (z - shift) * torch.exp(-log_scale)
 
-    def extra_repr(self) -> str:
-        """Parameters shown when the module is printed."""
-        return f"{super().extra_repr()}, scale_limit={self.scale_limit}"
-
 
 class CouplingStack(Bijection):
     """Affine couplings whose halves swap roles.
@@ -148,13 +141,13 @@ class CouplingStack(Bijection):
 
     def __init__(self, couplings: Iterable[AffineCoupling]) -> None:
         super().__init__()
-        self.couplings = nn.ModuleList(couplings)
+        self.couplings: Any = nn.ModuleList(couplings)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(batch, features)` to the same shape, with the log-determinant."""
         first, second = split_halves(x)
         total = zero_log_det(x)
-        for coupling in self._couplings():
+        for coupling in self.couplings:
             first, second, log_det = coupling.forward_halves(first, second)
             total = total + log_det
         return torch.cat([first, second], dim=1), total
@@ -162,12 +155,9 @@ class CouplingStack(Bijection):
     def inverse(self, z: Tensor) -> Tensor:
         """Invert `forward`."""
         first, second = split_halves(z)
-        for coupling in reversed(self._couplings()):
+        for coupling in reversed(self.couplings):
             first, second = coupling.inverse_halves(first, second)
         return torch.cat([first, second], dim=1)
-
-    def _couplings(self) -> list[AffineCoupling]:
-        return [coupling for coupling in self.couplings if isinstance(coupling, AffineCoupling)]
 
 
 class ImageCoupling(Coupling):
@@ -195,7 +185,3 @@ class ImageCoupling(Coupling):
     def inverse_transform(self, z: Tensor, context: Tensor) -> Tensor:
         """Invert `transform`."""
         return self.couple.inverse(z, context)
-
-    def extra_repr(self) -> str:
-        """Parameters shown when the module is printed."""
-        return f"channels={self.features}, flip={self.flip}"

@@ -82,10 +82,6 @@ class LULinear(Bijection):
         with torch.autocast(z.device.type, enabled=False):
             return self._solve(z.to(dtype).T).T
 
-    def extra_repr(self) -> str:
-        """Parameters shown when the module is printed."""
-        return f"features={self.features}"
-
     def _solve(self, columns: Tensor) -> Tensor:
         """Solve L U x = b for the columns b."""
         lower, upper = self.factors(columns.dtype)
@@ -138,7 +134,3 @@ class Conv1x1(LULinear):
             # After rounding, the transpose of R is not its inverse to the last digits of float64.
             weight = torch.linalg.solve(self.rotation.to(dtype), inverse)
             return conv2d(z.to(dtype), weight[:, :, None, None])
-
-    def extra_repr(self) -> str:
-        """Parameters shown when the module is printed."""
-        return f"channels={self.features}"

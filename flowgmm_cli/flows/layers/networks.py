@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -16,16 +17,17 @@ def draw_parameters(layer: Layer, generator: torch.Generator) -> Layer:
     `layer` may be on the device `meta`: then the global generator is not used.
     """
     bound = layer.weight[0].numel() ** -0.5
-    for name, parameter in list(layer.named_parameters()):
-        values = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
-        setattr(layer, name, nn.Parameter(values))
-    return layer
+    return _replace(layer, lambda shape: torch.empty(shape).uniform_(-bound, bound, generator=generator))
 
 
 def zero_parameters(layer: Layer) -> Layer:
     """Replace weight and bias by zeros."""
+    return _replace(layer, torch.zeros)
+
+
+def _replace(layer: Layer, make: Callable[[torch.Size], Tensor]) -> Layer:
     for name, parameter in list(layer.named_parameters()):
-        setattr(layer, name, nn.Parameter(torch.zeros(parameter.shape)))
+        setattr(layer, name, nn.Parameter(make(parameter.shape)))
     return layer
 
 
@@ -80,7 +82,9 @@ class Conditioner(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(batch, inputs)` to `(batch, outputs)` in float32, or in the dtype of `x` if that is wider."""
-        out: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        out = x
+        for layer in self:
+            out = layer(out)
         return out.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -133,7 +137,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `(batch, hidden, height, width)` to the same shape."""
         inner = self.dropout(torch.relu(self.first(torch.relu(x))))
-        return x + self.second(inner)  # type: ignore[no-any-return]
+        return torch.add(x, self.second(inner))
 
 
 class ResidualConditioner(ConvConditioner):

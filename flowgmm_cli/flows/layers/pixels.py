@@ -35,8 +35,8 @@ class Logit(Bijection):
         if not 0 < alpha < 0.5:
             raise ValueError(f"`alpha` must lie between 0 and 1/2, got {alpha}")
         self.alpha = alpha
-        self.end = math.log1p(-alpha) - math.log(alpha)  # z at x = 1; -z at x = 0
-        self.slope = (1 - 2 * alpha) / (alpha * (1 - alpha))  # at both ends
+        self._end = math.log1p(-alpha) - math.log(alpha)  # z at x = 1; -z at x = 0
+        self._slope = (1 - 2 * alpha) / (alpha * (1 - alpha))  # at both ends
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(batch, ...)` to the same shape, with the log-determinant."""
@@ -44,17 +44,13 @@ class Logit(Bijection):
         z = torch.logit(self.alpha + (1 - 2 * self.alpha) * inside)
         # -log y - log(1 - y); outside, the clamp holds it at the slope of the tangent
         log_slope = math.log1p(-2 * self.alpha) - logsigmoid(z) - logsigmoid(-z)
-        return z + self.slope * (x - inside), log_slope.flatten(1).sum(1)
+        return z + self._slope * (x - inside), log_slope.flatten(1).sum(1)
 
     def inverse(self, z: Tensor) -> Tensor:
         """Invert `forward`."""
-        inside = z.clamp(-self.end, self.end)
+        inside = z.clamp(-self._end, self._end)
         x = (torch.sigmoid(inside) - self.alpha) / (1 - 2 * self.alpha)
-        return x + (z - inside) / self.slope
-
-    def extra_repr(self) -> str:
-        """Parameters shown when the module is printed."""
-        return f"alpha={self.alpha:g}"
+        return x + (z - inside) / self._slope
 
 
 class Squeeze(Bijection):

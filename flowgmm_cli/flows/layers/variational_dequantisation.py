@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,7 @@ class VariationalDequantisation(Bijection):
         self.levels = levels
         self.squeeze = Squeeze()
         self.start = ConditionalAffine(4 * channels, 4 * channels, net=net, scale_limit=scale_limit)
-        self.steps = nn.ModuleList(
+        self.steps: Any = nn.ModuleList(
             ConditionalAffine(6 * channels, 2 * channels, net=net, scale_limit=scale_limit)
             for _ in range(couplings)
         )
@@ -97,10 +98,6 @@ class VariationalDequantisation(Bijection):
         u = ((torch.sigmoid(y) - margin) / (1 - 2 * margin)).clamp(margin / 4, 1 - margin / 4)
         return self._join_pixels(level, u, inside, z)
 
-    def extra_repr(self) -> str:
-        """Parameters shown when the module is printed."""
-        return f"levels={self.levels}, couplings={len(self.steps)}"
-
     def _split_pixels(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Squeezed v and u, a mask of x in [0, 1), and v as the networks get it. Outside, u is 1/2."""
         scaled, _ = self.squeeze(x * self.levels)
@@ -118,8 +115,7 @@ class VariationalDequantisation(Bijection):
 
     def _steps(self) -> list[tuple[ConditionalAffine, bool]]:
         """The couplings, and whether each maps the first colour."""
-        steps = [step for step in self.steps if isinstance(step, ConditionalAffine)]
-        return [(step, bool(index % 2)) for index, step in enumerate(steps)]
+        return [(step, bool(index % 2)) for index, step in enumerate(self.steps)]
 
 
 def _log_sigmoid_slope(z: Tensor) -> Tensor:
