@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from flowgmm_cli.encoders.specs import SentenceTransformerConfig
 from flowgmm_cli.errors import DataError, PluginError
 from flowgmm_cli.messages import quote
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from flowgmm_cli.encoders.specs import SentenceTransformerConfig
 
 
 class SentenceTransformerEncoder:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils.extmath import randomized_svd
 
+from flowgmm_cli.encoders.specs import TfidfSvdConfig
 from flowgmm_cli.errors import DataError
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from flowgmm_cli.encoders.specs import TfidfSvdConfig
 
 MIN_SINGULAR_VALUE = 1e-4  # as a share of the largest; below it are rounding errors of float32
 

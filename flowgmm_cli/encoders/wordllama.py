@@ -10,18 +10,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn.functional import embedding_bag
 
+from flowgmm_cli.encoders.specs import WordLlamaConfig
 from flowgmm_cli.errors import DataError
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from flowgmm_cli.encoders.specs import WordLlamaConfig
 
 _MODEL, _WEIGHTS_DIM = "l2_supercat", 256
 CHUNK_TEXTS = 1024  # tokenised at once

@@ -25,8 +25,6 @@ _WIDTH, _HEIGHT = 0x0100, 0x0101
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
 _MAX_UINT16 = 65_535
 _SCALING = Image.Resampling.BILINEAR
-
-
 _LARGE_PIXELS = 2**24
 _LARGE = Lock()  # for one large image at a time: several threads would take gigabytes
 
@@ -52,13 +50,8 @@ class WrongSizeError(ValueError):
 
 def read_header(content: Content) -> ImageHeader:
     """Read the size and channels of an image from its first bytes. Raises `UnreadableError`."""
-    try:
-        with _open(content) as image:
-            return _header(image)
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's decoders raise many types
-        raise _translate(error) from error
+    with _open(content) as image:
+        return _header(image)
 
 
 def decode(content: Content, image_format: ImageFormat) -> tuple[Bytes, frozenset[str]]:
@@ -66,25 +59,20 @@ def decode(content: Content, image_format: ImageFormat) -> tuple[Bytes, frozense
 
     Only the first frame of several is read. Raises `UnreadableError` or `WrongSizeError`.
     """
-    try:
-        with _open(content) as image:
-            if image_format.resize != "error":  # a JPEG can be decoded at 1/2, 1/4 or 1/8 of its size
-                side = 2 * max(image_format.height, image_format.width)
-                image.draft(None, (side, side))
-            elif (header := _header(image)).size != image_format.size:
-                raise WrongSizeError(header.size)
-            upright = _orientation(image) in (None, 1)
-            with _LARGE if image.width * image.height > _LARGE_PIXELS else nullcontext():
-                several = image.format != "MPO" and bool(getattr(image, "is_animated", False))
-                image.load()
-                if not upright and _orientation(image) not in (None, 1):  # Pillow may have turned it
-                    ImageOps.exif_transpose(image, in_place=True)
-                pixels, changes = convert_image(image, image_format)
-        return pixels, changes | {"of several frames the first counts"} if several else changes
-    except (MemoryError, WrongSizeError, UnreadableError):
-        raise
-    except Exception as error:
-        raise _translate(error) from error
+    with _open(content) as image:
+        if image_format.resize != "error":  # a JPEG can be decoded at 1/2, 1/4 or 1/8 of its size
+            side = 2 * max(image_format.height, image_format.width)
+            image.draft(None, (side, side))
+        elif (header := _header(image)).size != image_format.size:
+            raise WrongSizeError(header.size)
+        upright = _orientation(image) in (None, 1)
+        with _LARGE if image.width * image.height > _LARGE_PIXELS else nullcontext():
+            several = image.format != "MPO" and bool(getattr(image, "is_animated", False))
+            image.load()
+            if not upright and _orientation(image) not in (None, 1):  # Pillow may have turned it
+                ImageOps.exif_transpose(image, in_place=True)
+            pixels, changes = convert_image(image, image_format)
+    return pixels, changes | {"of several frames the first counts"} if several else changes
 
 
 def convert_image(image: Image.Image, image_format: ImageFormat) -> tuple[Bytes, frozenset[str]]:
@@ -103,8 +91,10 @@ def convert_image(image: Image.Image, image_format: ImageFormat) -> tuple[Bytes,
         if transparent:
             changes.add("transparency becomes white")
     image = image if image.mode in ("L", "RGB") else image.convert("RGB" if colour else "L")
-    if colour and not image_format.colour and not looks_grey(image):
-        changes.add("colour is turned into grey")
+    if colour and not image_format.colour:
+        pixels = np.asarray(image)
+        if (pixels != pixels[..., :1]).any():
+            changes.add("colour is turned into grey")
     if not colour and image_format.colour:
         changes.add("grey is turned into colour")
     target = "RGB" if image_format.colour else "L"
@@ -114,12 +104,18 @@ def convert_image(image: Image.Image, image_format: ImageFormat) -> tuple[Bytes,
 
 @contextmanager
 def _open(content: Content) -> Iterator[Image.Image]:
-    if not (len(content) if isinstance(content, bytes) else content.stat().st_size):
-        raise UnreadableError("it is empty" if isinstance(content, bytes) else "the file is empty")
-    # a stream, because Pillow 13 maps files into memory and then confuses rows and columns of a turned TIFF
-    stream = io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
-    with stream, Image.open(stream) as image:
-        yield image
+    """Open an image; errors in the block are raised as `UnreadableError`."""
+    try:
+        if not (len(content) if isinstance(content, bytes) else content.stat().st_size):
+            raise UnreadableError("it is empty" if isinstance(content, bytes) else "the file is empty")
+        # a stream: Pillow 13 maps files into memory and then confuses rows and columns of a turned TIFF
+        stream = io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
+        with stream, Image.open(stream) as image:
+            yield image
+    except (MemoryError, WrongSizeError, UnreadableError):
+        raise
+    except Exception as error:  # Pillow's decoders raise many types
+        raise _translate(error) from error
 
 
 def _header(image: Image.Image) -> ImageHeader:
@@ -172,12 +168,6 @@ def _flatten_alpha(image: Image.Image) -> tuple[Image.Image, bool]:
     return Image.alpha_composite(white, image).convert("RGB"), lowest != WHITE
 
 
-def looks_grey(image: Image.Image) -> bool:
-    """Return True if the channels of a decoded image are equal."""
-    pixels = np.asarray(image)
-    return pixels.ndim == 2 or bool((pixels == pixels[..., :1]).all())
-
-
 def _resize(image: Image.Image, image_format: ImageFormat) -> Image.Image:
     size = (image_format.width, image_format.height)
     if image.size == size:
@@ -197,8 +187,6 @@ def _resize(image: Image.Image, image_format: ImageFormat) -> Image.Image:
 
 
 def _translate(error: Exception) -> UnreadableError:
-    if isinstance(error, UnreadableError):
-        return error
     if isinstance(error, Image.DecompressionBombError):
         return TooLargeError(f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels")
     if isinstance(error, UnidentifiedImageError):
