@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 from sklearn.decomposition import TruncatedSVD
@@ -49,26 +47,7 @@ def test_words_of_one_letter_count():
     assert (encoder.encode(["球"]) != 0).any()
 
 
-def test_fitting_is_reproducible_and_vectors_are_not_cached(texts):
-    first, second = fit_encoder(texts, dim=5), fit_encoder(texts, dim=5)
-    assert (first.encode(texts) == second.encode(texts)).all()
-    assert first.cache_key() is None
-
-
-def test_state_restores_the_fitted_encoder(texts):
-    old = fit_encoder(texts, dim=5)
-    values, arrays = old.state()
-    new = TfidfSvdEncoder(TfidfSvdConfig(dim=5))
-    new.load_state(json.loads(json.dumps(values)), arrays)
-    assert new.dim == old.dim
-    assert (new.encode([*texts, ""]) == old.encode([*texts, ""])).all()
-
-
 @pytest.mark.parametrize("texts", [["", ""], ["all", "words", "differ"], ["!?", "..."]])
 def test_too_few_words_are_an_error(texts):
     with pytest.raises(DataError, match="no n-gram occurs in 2"):
         fit_encoder(texts)
-
-
-def test_no_texts_give_an_empty_matrix(texts):
-    assert fit_encoder(texts, dim=5).encode([]).shape == (0, 5)

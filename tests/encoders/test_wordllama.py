@@ -31,24 +31,6 @@ def test_a_smaller_dim_keeps_the_leading_part(encoder):
     assert small.cache_key() != encoder.cache_key()
 
 
-def test_the_vector_of_a_text_does_not_depend_on_other_texts(encoder):
-    together = encoder.encode(TEXTS)
-    assert all(
-        (encoder.encode([text])[0] == vector).all() for text, vector in zip(TEXTS, together, strict=True)
-    )
-
-
-@pytest.mark.parametrize("texts", [[""], ["", "a", ""], ["", ""]])
-def test_an_empty_text_is_the_zero_vector(encoder, texts):
-    vectors = encoder.encode(texts)
-    assert np.isfinite(vectors).all()
-    assert (vectors[0] == 0).all()
-
-
-def test_no_texts_give_an_empty_matrix(encoder):
-    assert encoder.encode([]).shape == (0, 256)
-
-
 def test_state_names_the_model_and_that_of_another_model_is_refused(encoder):
     values, arrays = encoder.state()
     assert arrays == {}

@@ -10,7 +10,6 @@ from flowgmm_cli.data.sources.columns import (
     numbers,
     sort_naturally,
     strings,
-    texts,
     vectors,
 )
 from flowgmm_cli.data.sources.tables import Table
@@ -47,10 +46,6 @@ def test_strings_keep_words_for_missing_and_integers_stay_integers():
     assert strings(cells(["NA", "null", " x ", ""])).tolist() == ["NA", "null", "x", None]
     assert strings(cells([0, 1, None])).tolist() == ["0", "1", None]
     assert strings(cells([0.0, 1.5, float("nan")])).tolist() == ["0", "1.5", None]
-
-
-def test_texts_are_joined_and_never_missing():
-    assert texts([cells(["a", None, None]), cells(["b", " ", "c"])]).tolist() == ["a\nb", "", "c"]
 
 
 def test_lists_of_equal_length_are_vectors():

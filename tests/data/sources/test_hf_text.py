@@ -104,7 +104,8 @@ def test_what_looks_like_a_path_is_never_looked_up_on_the_hub(monkeypatch, tmp_p
             load(DataContext(), path)
 
 
-def test_offline_says_which_cache_was_looked_in(context):
+def test_offline_says_which_cache_was_looked_in_and_sends_no_request(context, monkeypatch):
+    monkeypatch.setattr(hub_tables, "probe", lambda *_: pytest.fail("the hub was asked"))
     with pytest.raises(DataError) as caught:
         load(context, "unknown/no-such-data-set")
     assert caught.value.message.startswith("offline, and unknown/no-such-data-set is neither")

@@ -8,9 +8,7 @@ import pytest
 from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels
-from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.sources import images
-from flowgmm_cli.data.sources.images import build
 from flowgmm_cli.errors import DataError
 
 DRAWN = np.random.default_rng(0)
@@ -18,11 +16,6 @@ GREY = DRAWN.integers(0, 256, (10, 6, 5), dtype=np.uint8)
 COLOUR = DRAWN.integers(0, 256, (10, 6, 5, 3), dtype=np.uint8)
 LABELS = np.arange(10, dtype=np.uint8) % 3
 IMAGE = Column("image", "image", COLOUR.shape[1:])
-
-
-@pytest.fixture
-def load(context):
-    return lambda path, **more: build(ImagesConfig(path=str(path), **more), context).load()
 
 
 @pytest.fixture

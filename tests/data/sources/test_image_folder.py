@@ -1,9 +1,6 @@
-import numpy as np
 import pytest
 from PIL import Image
 
-from flowgmm_cli.data.images.specs import ImagesConfig
-from flowgmm_cli.data.sources.images import build
 from flowgmm_cli.errors import DataError
 
 
@@ -19,11 +16,6 @@ def make(tmp_path):
         return tmp_path / "photos"
 
     return write
-
-
-@pytest.fixture
-def load(context):
-    return lambda path, **more: build(ImagesConfig(path=str(path), **more), context).load()
 
 
 @pytest.fixture
@@ -119,13 +111,6 @@ def test_images_without_classes_have_no_label(load, make):
     assert data.class_names == ()
     assert data.splits["train"].labels.tolist() == [-1, -1]
     assert "no image has a label" in data.notes[0]
-
-
-def test_pixels_belong_to_their_names(load, make):
-    folder = make("b/1.png", "a/1.png", "unlabelled/1.png", "a/0.png")
-    rows = load(folder).splits["train"]
-    for name, pixels in zip(rows.ids, rows.columns["image"], strict=True):
-        np.testing.assert_array_equal(pixels, np.asarray(Image.open(folder / name)))
 
 
 def test_a_folder_without_images(load, tmp_path):

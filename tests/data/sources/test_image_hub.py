@@ -28,11 +28,6 @@ def dataset(rows):
 
 
 @pytest.fixture
-def load(context):
-    return lambda path, **more: build(ImagesConfig(path=str(path), **more), context).load()
-
-
-@pytest.fixture
 def folder(tmp_path):
     (tmp_path / "svhn/data").mkdir(parents=True)
     for split, rows in SPLITS.items():
@@ -59,9 +54,7 @@ def test_a_split_without_its_labels_makes_more_training_rows(load, folder):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"train_split": "trian"}, "no split `trian` (data.train_split); did you mean `train`?"),
         ({"unlabelled_split": "more"}, "no split `more` (data.unlabelled_split)"),
-        ({"val_split": "dev"}, "no split `dev` (data.val_split)"),
         ({"label": "lable"}, "no column `lable` (data.label); did you mean `label`?"),
         ({"image": "imgae"}, "no column `imgae` (data.image); did you mean `image`?"),
         ({"image": "label"}, "column `label` (data.image) holds no image files"),
@@ -124,9 +117,3 @@ def test_the_recipe_decides_the_request_to_the_hub(monkeypatch, tmp_path):
     data = build(config, DataContext(cache_dir=str(tmp_path))).load()
     assert requests == [("ufldl/svhn", "cropped_digits", "abc")]
     np.testing.assert_array_equal(data.splits["train"].columns["image"], PIXELS[[0, 1, 2, 3, 6, 7, 8]])
-
-
-def test_offline_sends_no_request(load, monkeypatch):
-    monkeypatch.setattr(hub_tables, "probe", lambda *_: pytest.fail("the hub was requests"))
-    with pytest.raises(DataError, match=r"offline, and unknown/no-such-images is neither a local folder"):
-        load("unknown/no-such-images")

@@ -8,17 +8,11 @@ from pydantic import ValidationError
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.prepare import load_rows
-from flowgmm_cli.data.sources.images import build
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.recipe.load import parse_component
 
 DRAWN = np.random.default_rng(0)
 IMAGES = DRAWN.integers(0, 256, (40, 6, 5), dtype=np.uint8)
-
-
-@pytest.fixture
-def load(context):
-    return lambda path, **more: build(ImagesConfig(path=str(path), **more), context).load()
 
 
 @pytest.fixture
