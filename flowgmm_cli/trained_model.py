@@ -49,15 +49,10 @@ _CHUNK_ENTRIES = 2**20
 
 @dataclass(frozen=True)
 class Member:
-    """Training settings of one part of a model.
+    """Training settings of one part of a model."""
 
-    Attributes:
-        candidate: name of the search candidate that it comes from; None without a search.
-        changes: differences from the recipe, for `flowgmm_cli.recipe.parse.vary`.
-    """
-
-    candidate: str | None = None
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    candidate: str | None = None  # name of the search candidate that it comes from; None without a search
+    changes: Mapping[str, Any] = field(default_factory=dict)  # differences from the recipe, see `vary`
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -68,29 +63,20 @@ class Member:
 class TrainedModel:
     """Preprocessor and FlowMixture, with the names of the classes.
 
-    Attributes:
-        recipe: recipe of the training.
-        preprocessor: maps rows to the flow's input.
-        model: maps the flow's input to latents, densities and posteriors; one FlowMixture or an ensemble.
-        class_names: index -> name.
-        facts: facts about the training, such as the calibration; plain JSON values.
-        members: training settings of each part of the model.
-        detector: fitted out-of-distribution scores; None before they are fitted.
-        sampling_model: model to draw samples from: the same flows, with components moved to the rows' mean
-            latents (see `flowgmm_cli.inference.sampling.recentre_components`); None stands for `model`.
-        labelled_rows: `row_hashes` of the rows whose labels the training used, ascending, uint64 `(n,)`;
-            None for a model of an earlier version.
+    `sampling_model` is the model to draw samples from, None for `model` itself: the same flows, with
+    components moved to the rows' mean latents, see `flowgmm_cli.inference.sampling.recentre_components`.
+    `labelled_rows` are `row_hashes` of the rows whose labels the training used, ascending.
     """
 
-    recipe: Recipe
-    preprocessor: Preprocessor
-    model: Model
-    class_names: tuple[str, ...]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    members: tuple[Member, ...] = (Member(),)
-    detector: Detector | None = None
+    recipe: Recipe  # recipe of the training
+    preprocessor: Preprocessor  # maps rows to the flow's input
+    model: Model  # maps the flow's input to latents, densities and posteriors; FlowMixture or ensemble
+    class_names: tuple[str, ...]  # index -> name
+    facts: Mapping[str, Any] = field(default_factory=dict)  # such as the calibration; plain JSON values
+    members: tuple[Member, ...] = (Member(),)  # training settings of each part of the model
+    detector: Detector | None = None  # fitted out-of-distribution scores; None before they are fitted
     sampling_model: Model | None = None
-    labelled_rows: npt.NDArray[np.uint64] | None = None
+    labelled_rows: npt.NDArray[np.uint64] | None = None  # `(n,)`; None for a model of an earlier version
 
     @property
     def image(self) -> Column | None:

@@ -63,8 +63,8 @@ class ClassificationMetrics:
     def confusion(self) -> tuple[tuple[int, ...], ...]:
         """The confusion matrix: `confusion[i][j]` rows of class i are predicted as class j."""
         matrix = np.zeros((len(self.per_class), len(self.per_class)), dtype=np.int64)
-        for true, predicted, count in self.confusion_cells:
-            matrix[true, predicted] = count
+        true, predicted, counts = zip(*self.confusion_cells, strict=True)
+        matrix[true, predicted] = counts
         return tuple(map(tuple, matrix.tolist()))
 
     @property

@@ -100,9 +100,9 @@ def collect_predictions(
     `log_probabilities` are calibrated `log p(k | x)`, `(N, K)`.
     """
     known = rows.labels >= 0
-    return StoredPredictions(
-        **_describe_rows(rows.take(known), columns, log_probabilities[known]), class_names=class_names
-    )
+    rows, log_p = rows.take(known), log_probabilities[known]
+    of_label = log_p[np.arange(len(rows)), rows.labels].astype(np.float64)
+    return StoredPredictions(row_hashes(rows, columns), rows.labels, log_p.argmax(1), of_label, class_names)
 
 
 def collect_cross_fitted(
@@ -117,23 +117,14 @@ def collect_cross_fitted(
     """Collect the predictions `(n, K)` for the training `rows` at some positions, held out in `folds`."""
     order = np.argsort(positions)
     labelled, log_p = rows.take(positions[order]), log_probabilities[order]
+    stored = collect_predictions(labelled, columns, log_p, class_names)
     return CrossFittedPredictions(
-        **_describe_rows(labelled, columns, log_p),
-        class_names=class_names,
+        **vars(stored),
         log_probabilities=log_p,
         rows=positions[order],
         folds=folds[order],
         ids=tuple(map(str, labelled.ids)),
     )
-
-
-def _describe_rows(rows: Rows, columns: tuple[Column, ...], log_p: FloatArray) -> dict[str, Any]:
-    return {
-        "hashes": row_hashes(rows, columns),
-        "labels": rows.labels,
-        "predictions": log_p.argmax(1),
-        "log_probability": log_p[np.arange(len(rows)), rows.labels].astype(np.float64),
-    }
 
 
 def match_rows(

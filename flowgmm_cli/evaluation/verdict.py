@@ -36,27 +36,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The model against the simple method with the most correct predictions, the rival.
+    """The model against the simple method with the most correct predictions, the rival."""
 
-    Attributes:
-        best: the rival if it is better by more than chance, else `flowgmm`, which is trained already.
-        decided: true if chance alone rarely makes such a difference.
-        rival: name of the rival.
-        n: number of rows.
-        difference: accuracy of the rival minus that of the model, paired.
-        interval: its confidence interval, low and high.
-        p: probability of a difference as large by chance; see `judge`.
-        text: the verdict in a sentence.
-    """
-
-    best: str
-    rival: str
-    n: int
-    difference: float
-    interval: tuple[float, float]
-    p: float
-    decided: bool
-    text: str
+    best: str  # the rival if it is better by more than chance, else `flowgmm`, which is trained already
+    rival: str  # its name
+    n: int  # number of rows
+    difference: float  # accuracy of the rival minus that of the model, paired
+    interval: tuple[float, float]  # its confidence interval, low and high
+    p: float  # probability of a difference as large by chance; see `judge`
+    decided: bool  # true if chance alone rarely makes such a difference
+    text: str  # the verdict in a sentence
 
 
 def judge(model: Outcome, methods: Mapping[str, Outcome]) -> Verdict:

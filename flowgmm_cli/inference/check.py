@@ -7,7 +7,6 @@ step, with autograd's Jacobian as the independent reference.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,22 +14,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from scipy import stats
+from torch import Tensor
 
 from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.flows.multiscale import FlatFlow
-from flowgmm_cli.inference.check_latents import check_classes, check_conditioning, check_dimensions
-from flowgmm_cli.inference.check_report import CheckReport, ClassCheck, Finding, LayerCheck, Verdict, judge
+from flowgmm_cli.inference.check_report import CheckReport, ClassCheck, Finding, LayerCheck, judge
 from flowgmm_cli.inference.check_steps import (
-    LOG_DET,
-    ROUND_TRIP,
+    check_composition,
     check_finite,
+    check_independence,
     check_steps,
     judge_layers,
     judge_log_dets,
 )
-from flowgmm_cli.inference.layers import Step, list_steps, to_float64
+from flowgmm_cli.inference.layers import Step, list_steps
+from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.trained_model import TrainedModel
 
@@ -38,6 +38,14 @@ MAX_LATENT_ROWS = 5000
 """Most rows for the statistics of the latents."""
 MAX_IMAGE_NUMBERS = 1024
 """Most numbers of one or several images at which Jacobians of a flow are computed: each costs a batch."""
+VARIANCE = (0.5, 2.0)
+"""Mean squared residuals between which a class's Gaussian fits its rows."""
+MIN_CLASS_ROWS = 8
+"""Rows of a class that are needed for a verdict."""
+_MAX_LISTED = 20
+_MIN_RELATIVE_DEVIATION = 1e-3
+_MIN_RELATIVE_GRADIENT = 1e-6
+_MAX_CONDITION = 1e6
 
 
 def check(trained: TrainedModel, rows: Rows, *, context: DataContext, at_most: int = 64) -> CheckReport:
@@ -113,8 +121,8 @@ def _check_part(
         check_finite(features, transforms, steps, ids),
         *judge_layers(layers),
         judge_log_dets(layers),
-        _check_composition(flow, steps, x[some]),
-        _check_independence(flow, x[some]),
+        check_composition(flow, steps, x[some]),
+        check_independence(flow, x[some]),
         check_conditioning(jacobians, [str(name) for name in ids[some.numpy()]]),
     ]
     x = x[finite]
@@ -130,47 +138,6 @@ def _check_part(
     return findings, layers, classes, count
 
 
-@torch.no_grad()
-def _check_composition(flow: nn.Module, steps: Sequence[Step], x: Tensor) -> Finding:
-    """Compare the whole flow with its steps: the same latents, and the sum of their log-determinants."""
-    exact: Any = to_float64(flow)
-    z, log_det = exact(x.double())
-    total, value = torch.zeros(len(x), dtype=torch.float64), x.double()
-    for step in steps:
-        value, step_log_det = to_float64(step.module)(value)
-        total = total + step_log_det
-    finite = z.isfinite().all(1) & value.isfinite().all(1)
-    if not finite.any():
-        return judge("composition", "skipped", "no row stays finite")
-    latent_error = float((z - value)[finite].abs().max())
-    difference = ((log_det - total).abs() / (1 + total.abs()))[finite]
-    log_det_error = float(difference.nan_to_num(nan=math.inf).max())
-    round_trip = float((exact.inverse(z[finite]) - x[finite]).abs().max())
-    error = max(latent_error, log_det_error)
-    verdict: Verdict = "warning"
-    if error <= LOG_DET[0] and round_trip <= ROUND_TRIP[0] * 10:
-        verdict = "ok"
-    elif error > LOG_DET[1] or not round_trip <= ROUND_TRIP[1]:
-        verdict = "failed"
-    text = f"latents {latent_error:.2g}, log-det {log_det_error:.2g}, round trip {round_trip:.2g}"
-    return judge("composition", verdict, f"whole flow against its {len(steps)} layers: {text}")
-
-
-@torch.no_grad()
-def _check_independence(flow: nn.Module, x: Tensor) -> Finding:
-    """Compare rows in a batch with single rows."""
-    exact = to_float64(flow)
-    rows = x[:8].double()
-    batch = torch.cat([exact(rows)[0], exact(rows)[1][:, None]], dim=1)
-    if not len(rows) or not batch[:, :-1].isfinite().all():
-        return judge("independence", "skipped", "no row stays finite")
-    single = torch.cat([torch.cat([z[0], log_det]) for z, log_det in (exact(row[None]) for row in rows)])
-    error = float((single.view_as(batch) - batch).abs().max())
-    equal = error <= 1e-6 * (1 + float(batch[:, :-1].abs().max()) + float(batch[:, -1].abs().max()))
-    text = f"single rows and rows in a batch differ by {error:.2g} at most"
-    return judge("independence", "ok" if equal else "failed", text)
-
-
 def _input_names(trained: TrainedModel, count: int) -> list[str]:
     """Return names of the flow's inputs: those of the features, unless a transform mixes or drops some."""
     names = trained.preprocessor.feature_names
@@ -181,3 +148,115 @@ def _input_names(trained: TrainedModel, count: int) -> list[str]:
 def _evenly(total: int, count: int) -> npt.NDArray[Any]:
     """Return at most `count` positions, evenly spaced over `range(total)`."""
     return np.unique(np.linspace(0, total - 1, min(total, count)).round().astype(np.int64))
+
+
+@torch.no_grad()
+def check_classes(
+    z: Tensor, mixture: GaussianMixture, class_names: Sequence[str]
+) -> tuple[list[ClassCheck], Finding]:
+    """Compare finite latents `(N, D)` with the mixture, class by class; see `ClassCheck`."""
+    z = z.to(mixture.means.device)
+    means, scales = (moment.double() for moment in mixture.moments())
+    component = mixture.component_log_prob(z).argmax(1)
+    residuals = (z.double() - means[component]) / scales[component]
+    classes, dims = mixture.component_classes[component], z.shape[1]
+    checks = []
+    for index in sorted(set(classes.tolist())):
+        members = residuals[classes == index]
+        radius = members.square().sum(1)
+        checks.append(
+            ClassCheck(
+                class_names[index],
+                rows=len(members),
+                offset=float(members.mean(0).square().mean().sqrt()),
+                variance=float(members.square().mean()),
+                radius=float((radius / dims).sqrt().mean()),
+                ks=float(stats.kstest(radius.cpu().numpy(), "chi2", args=(dims,)).statistic),
+                ks_by_chance=float(stats.kstwo.ppf(0.95, len(members))),
+            )
+        )
+    return checks, _judge_classes(checks, float(residuals.square().mean()), class_names)
+
+
+def _judge_classes(checks: Sequence[ClassCheck], variance: float, class_names: Sequence[str]) -> Finding:
+    large = [check for check in checks if check.rows >= MIN_CLASS_ROWS]
+    if not large:
+        return judge("latents", "skipped", f"too few rows: a class needs at least {MIN_CLASS_ROWS}")
+    details = [
+        f"{check.name}: variance {check.variance:.2f}, mean off by {check.offset:.2f} standard deviations"
+        for check in large
+        if not VARIANCE[0] < check.variance < VARIANCE[1] or check.offset > check.tolerable_offset
+    ]
+    missing = set(class_names) - {check.name for check in checks}
+    if missing and sum(check.rows for check in checks) >= 20 * len(class_names):
+        details.append(f"no row is predicted as {', '.join(sorted(missing))}")
+    message = f"variance within the classes {variance:.2f} (1 for a mixture that fits)"
+    if beyond := sum(check.ks > check.ks_by_chance for check in large):
+        message += (
+            f"; the KS distance of {beyond:,} of {len(large):,} classes is beyond chance, so densities are "
+            "approximate"
+        )
+    return judge("latents", "warning" if details else "ok", message, details)
+
+
+@torch.no_grad()
+def check_dimensions(
+    x: Tensor, z: Tensor, mixture: GaussianMixture, jacobians: Tensor | None, names: Sequence[str]
+) -> Finding:
+    """Find latent dimensions that do not vary, and inputs without influence.
+
+    `x` are the flow's finite inputs `(N, D)` with their `names`, `z` their latents, and `jacobians` those of
+    the flow at some rows, `(n, D, D)`. The scales of the mixture define a small deviation.
+    """
+    latent_names = [str(index) for index in range(z.shape[1])]
+    constant, dead = [], []
+    if len(z) >= 2:
+        typical = mixture.moments()[1].double().cpu().median(0).values
+        still = z.double().cpu().std(0) < _MIN_RELATIVE_DEVIATION * typical
+        constant += _describe("latent dimensions that do not vary over these rows", still, latent_names)
+        constant += _describe("flow inputs that are constant in these rows", x.double().std(0) == 0, names)
+    if jacobians is not None:
+        for axis, text, axis_names in (
+            (2, "latent dimensions that no input moves", latent_names),
+            (1, "inputs that move no latent", names),
+        ):
+            norms = jacobians.norm(dim=axis).amax(0)
+            dead += _describe(text, norms < _MIN_RELATIVE_GRADIENT * float(norms.max()), axis_names)
+    details = [*dead, *constant]
+    if dead:
+        message = "the flow has dead dimensions"
+        return judge("dimensions", "failed", message, details, cause="dead dimensions")
+    if constant:
+        return judge("dimensions", "warning", "some dimensions do not vary over these rows", details)
+    return judge("dimensions", "ok", f"all {z.shape[1]} latent dimensions vary and depend on the input")
+
+
+def _describe(text: str, flags: Tensor, names: Sequence[str]) -> list[str]:
+    places = flags.nonzero().flatten().tolist()
+    listed = ", ".join(names[place] for place in places[:_MAX_LISTED])
+    return [f"{text}: {listed}{', ...' if len(places) > _MAX_LISTED else ''}"] if places else []
+
+
+def check_conditioning(jacobians: Tensor | None, ids: Sequence[str]) -> Finding:
+    """Check the condition numbers of the flow's Jacobians `(n, D, D)`; `ids` are the names of their rows."""
+    if jacobians is None:
+        return judge("conditioning", "skipped", "no Jacobian of the whole flow was computed")
+    values = torch.linalg.svdvals(jacobians)
+    smallest = values[:, -1].clamp_min(torch.finfo(values.dtype).tiny)
+    conditions = values[:, 0] / smallest
+    row = int(conditions.argmax())
+    condition = float(conditions[row])
+    message = (
+        f"condition number of the Jacobian at most {condition:.3g} (row {ids[row]}), singular values "
+        f"{float(smallest.min()):.3g} to {float(values[:, 0].max()):.3g}"
+    )
+    if condition < _MAX_CONDITION:
+        return judge("conditioning", "ok", message)
+    digits = len(str(int(min(condition, 1e15)))) - 1
+    return Finding(
+        "conditioning",
+        "warning",
+        message,
+        f"about {digits} of the 7 digits of 32-bit numbers are lost in a round trip",
+        "train again with a smaller flow.scale_limit or fewer flow.couplings",
+    )

@@ -59,46 +59,30 @@ _EXPLANATIONS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """Result of one check.
+    """Result of one check."""
 
-    Attributes:
-        check: name of the check.
-        verdict: `ok`, `warning`, `failed`, or `skipped` if it was not possible.
-        message: the result, with numbers.
-        meaning: consequence for the model's outputs; '' without a problem.
-        advice: remedy; '' without a problem.
-        details: single results, such as names of weights.
-    """
-
-    check: str
-    verdict: Verdict
-    message: str
-    meaning: str = ""
-    advice: str = ""
-    details: tuple[str, ...] = ()
+    check: str  # its name
+    verdict: Verdict  # `skipped` if the check was not possible
+    message: str  # the result, with numbers
+    meaning: str = ""  # consequence for the model's outputs; '' without a problem
+    advice: str = ""  # remedy; '' without a problem
+    details: tuple[str, ...] = ()  # single results, such as names of weights
 
 
 @dataclass(frozen=True)
 class LayerCheck:
     """Errors of one step from the feature matrix to the latent; None if not measured.
 
-    Attributes:
-        name: its path and class.
-        round_trip: largest error of inverse after forward in float64, relative to the numbers' size. For a
-            step without an exact inverse, of forward after inverse instead.
-        round_trip_32: the same in float32, in which the model computes.
-        log_det: largest difference from the Jacobian's determinant, in nats.
-        low, high: smallest and largest log-determinant per dimension.
-        inexact: the step's own reason for having no exact inverse; '' if it has one.
+    The round trip is inverse after forward, for a step without an exact inverse forward after inverse.
     """
 
-    name: str
-    round_trip: float | None = None
-    round_trip_32: float | None = None
-    log_det: float | None = None
-    low: float | None = None
-    high: float | None = None
-    inexact: str = ""
+    name: str  # its path and class
+    round_trip: float | None = None  # largest error in float64, relative to the numbers' size
+    round_trip_32: float | None = None  # the same in float32, in which the model computes
+    log_det: float | None = None  # largest difference from the Jacobian's determinant, in nats
+    low: float | None = None  # smallest log-determinant per dimension
+    high: float | None = None  # largest log-determinant per dimension
+    inexact: str = ""  # the step's own reason for having no exact inverse; '' if it has one
 
 
 @dataclass(frozen=True)
@@ -106,22 +90,15 @@ class ClassCheck:
     """Fit of a class's Gaussians to its rows; each row counts for the most responsible component.
 
     The entries of the standardised residual `e = (z - mean) / scale` are standard normal if the mixture fits.
-
-    Attributes:
-        offset: root mean square of the mean of e; 0 for a good fit, about `1 / sqrt(rows)` by chance.
-        variance: mean of e squared; 1 for a good fit.
-        radius: mean length of e divided by `sqrt(D)`; 1 for a good fit.
-        ks: Kolmogorov-Smirnov distance of the squared length from chi-square with D degrees of freedom.
-        ks_by_chance: the distance that 95 % of samples of so many rows of the Gaussian stay below.
     """
 
     name: str
     rows: int
-    offset: float
-    variance: float
-    radius: float
-    ks: float
-    ks_by_chance: float
+    offset: float  # root mean square of the mean of e; 0 for a good fit, about `1 / sqrt(rows)` by chance
+    variance: float  # mean of e squared; 1 for a good fit
+    radius: float  # mean length of e divided by `sqrt(D)`; 1 for a good fit
+    ks: float  # Kolmogorov-Smirnov distance of the squared length from chi-square with D degrees of freedom
+    ks_by_chance: float  # distance that 95 % of samples of so many rows of the Gaussian stay below
 
     @property
     def tolerable_offset(self) -> float:

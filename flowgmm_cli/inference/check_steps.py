@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowgmm_cli.bijection import zero_log_det
 from flowgmm_cli.inference.check_report import Finding, LayerCheck, Verdict, judge
@@ -141,12 +141,53 @@ def _finite_rows(x: Tensor) -> Tensor:
     return x.isfinite().all(dim=1)
 
 
+@torch.no_grad()
+def check_composition(flow: nn.Module, steps: Sequence[Step], x: Tensor) -> Finding:
+    """Compare the whole flow with its steps: the same latents, and the sum of their log-determinants."""
+    exact: Any = to_float64(flow)
+    z, log_det = exact(x.double())
+    total, value = torch.zeros(len(x), dtype=torch.float64), x.double()
+    for step in steps:
+        value, step_log_det = to_float64(step.module)(value)
+        total = total + step_log_det
+    finite = z.isfinite().all(1) & value.isfinite().all(1)
+    if not finite.any():
+        return judge("composition", "skipped", "no row stays finite")
+    latent_error = float((z - value)[finite].abs().max())
+    difference = ((log_det - total).abs() / (1 + total.abs()))[finite]
+    log_det_error = float(difference.nan_to_num(nan=math.inf).max())
+    round_trip = float((exact.inverse(z[finite]) - x[finite]).abs().max())
+    error = max(latent_error, log_det_error)
+    verdict: Verdict = "warning"
+    if error <= LOG_DET[0] and round_trip <= ROUND_TRIP[0] * 10:
+        verdict = "ok"
+    elif error > LOG_DET[1] or not round_trip <= ROUND_TRIP[1]:
+        verdict = "failed"
+    text = f"latents {latent_error:.2g}, log-det {log_det_error:.2g}, round trip {round_trip:.2g}"
+    return judge("composition", verdict, f"whole flow against its {len(steps)} layers: {text}")
+
+
+@torch.no_grad()
+def check_independence(flow: nn.Module, x: Tensor) -> Finding:
+    """Compare rows in a batch with single rows."""
+    exact = to_float64(flow)
+    rows = x[:8].double()
+    batch = torch.cat([exact(rows)[0], exact(rows)[1][:, None]], dim=1)
+    if not len(rows) or not batch[:, :-1].isfinite().all():
+        return judge("independence", "skipped", "no row stays finite")
+    single = torch.cat([torch.cat([z[0], log_det]) for z, log_det in (exact(row[None]) for row in rows)])
+    error = float((single.view_as(batch) - batch).abs().max())
+    equal = error <= 1e-6 * (1 + float(batch[:, :-1].abs().max()) + float(batch[:, -1].abs().max()))
+    text = f"single rows and rows in a batch differ by {error:.2g} at most"
+    return judge("independence", "ok" if equal else "failed", text)
+
+
 def judge_layers(layers: Sequence[LayerCheck], checks: Sequence[str] = tuple(LAYER_CHECKS)) -> list[Finding]:
     """Judge the errors of layers by some of `LAYER_CHECKS`."""
     findings = []
     for check in checks:
         attribute, (low, high), message = LAYER_CHECKS[check]
-        errors = {layer.name: getattr(layer, attribute) for layer in layers}
+        errors = {layer.name: vars(layer)[attribute] for layer in layers}
         measured = {name: error for name, error in errors.items() if error is not None}
         if not measured:
             findings.append(judge(check, "skipped" if errors else "ok", "nothing to measure"))
@@ -166,9 +207,6 @@ def judge_log_dets(layers: Sequence[LayerCheck]) -> Finding:
         return judge("determinants", "skipped", "nothing to measure")
     lowest, highest = min(low for _, low, _ in ranges), max(high or 0.0 for *_, high in ranges)
     text = f"log-determinants per dimension of single layers from {lowest:.3g} to {highest:.3g}"
-    extreme = [
-        f"`{name}`: {low:.3g} to {high:.3g}"
-        for name, low, high in ranges
-        if max(-low, high or 0.0) > EXTREME_LOG_DET
-    ]
+    beyond = [row for row in ranges if max(-row[1], row[2] or 0.0) > EXTREME_LOG_DET]
+    extreme = [f"`{name}`: {low:.3g} to {high:.3g}" for name, low, high in beyond]
     return judge("determinants", "warning" if extreme else "ok", text, extreme)

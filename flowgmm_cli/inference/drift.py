@@ -159,6 +159,10 @@ class Drift:
 
     def _shifts(self, numbers: Mapping[str, Floats]) -> dict[str, dict[str, float]]:
         """Return the columns whose median differs by more than a standard deviation, the largest first."""
+
+        def ratio(shift: Mapping[str, float]) -> float:
+            return abs(shift["median"] - shift["training_median"]) / max(shift["scale"], 1e-300)
+
         found = {}
         for name, values in numbers.items():
             known, quantiles = finite_rows(values), self._reference[name]["quantiles"]
@@ -168,12 +172,12 @@ class Drift:
             median = float(np.median(known[:, 1]))
             if abs(median - quantiles[1]) > scale:
                 found[name] = {"median": median, "training_median": quantiles[1], "scale": scale}
-        far = sorted(found, key=lambda name: -_ratio(found[name]))
+        far = sorted(found, key=lambda name: -ratio(found[name]))
         return {name: found[name] for name in far[: 2 * _MAX_LISTED]}
 
     def _range_warning(self, numbers: Mapping[str, Floats]) -> ResultWarning | None:
         """Compare ranges and units of numbers."""
-        usual, found = max(_USUAL, 2 / (self._rows + 1)), []
+        usual, found = max(_USUAL, 2 / (self._rows + 1)), list[dict[str, Any]]()
         for name, values in numbers.items():
             known, reference = finite_rows(values), self._reference[name]
             if not len(known):
@@ -184,17 +188,14 @@ class Drift:
             factor = _unit_factor(known[:, 1], reference["quantiles"])
             if factor or is_odd(outside, len(known), usual, alpha=_ALPHA / len(numbers)):
                 smallest, largest = float(known[:, 0].min()), float(known[:, 2].max())
-                found.append(
-                    {
-                        "column": name,
-                        "range": [smallest, largest],
-                        "training_range": [low, high],
-                        "outside": outside,
-                        "rows": len(known),
-                        "factor": factor,
-                        "excess": max(largest - high, low - smallest) / max(high - low, 1e-300),
-                    }
-                )
+                excess = max(largest - high, low - smallest) / max(high - low, 1e-300)
+                item: dict[str, Any] = {
+                    "column": name,
+                    "range": [smallest, largest],
+                    "training_range": [low, high],
+                }
+                item |= {"outside": outside, "rows": len(known), "factor": factor, "excess": excess}
+                found.append(item)
         if not found:
             return None
         found.sort(key=lambda item: (item["factor"] is None, -item["excess"]))
@@ -217,10 +218,8 @@ class Drift:
             usual = min(1.0, max(_USUAL, self._reference[name]["missing"]))
             missing = len(values) - len(finite_rows(values))
             if is_odd(missing, len(values), usual, alpha=_ALPHA / len(numbers)):
-                share = self._reference[name]["missing"]
-                found.append(
-                    {"column": name, "missing": missing, "rows": len(values), "training_share": share}
-                )
+                item = {"column": name, "missing": missing, "rows": len(values)}
+                found.append({**item, "training_share": self._reference[name]["missing"]})
         if not found:
             return None
         found.sort(key=lambda item: -item["missing"])
@@ -263,10 +262,6 @@ def _unit_factor(values: Floats, quantiles: Sequence[float]) -> float | None:
     factors = float(middle / quantiles[1]), float((high - low) / spread)
     large = min(factors) > _UNIT_FACTOR or max(factors) < 1 / _UNIT_FACTOR
     return float(f"{factors[0]:.4g}") if large and max(factors) < _UNIT_AGREEMENT * min(factors) else None
-
-
-def _ratio(shift: Mapping[str, float]) -> float:
-    return abs(shift["median"] - shift["training_median"]) / max(shift["scale"], 1e-300)
 
 
 def _number(value: float) -> str:

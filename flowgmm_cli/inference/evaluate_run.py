@@ -11,7 +11,6 @@ import numpy as np
 from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.baselines.run import ComparedRows, compare_with_baselines
 from flowgmm_cli.data.splits import SplitRows
-from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.evaluation.evaluation_file import (
     CROSS_FITTED,
@@ -20,7 +19,7 @@ from flowgmm_cli.evaluation.evaluation_file import (
     save_evaluation,
 )
 from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
-from flowgmm_cli.evaluation.predictions import CrossFittedPredictions, StoredPredictions, collect_predictions
+from flowgmm_cli.evaluation.predictions import CrossFittedPredictions, collect_predictions
 from flowgmm_cli.formatting import method_name
 from flowgmm_cli.inference.inputs import load_run_rows
 from flowgmm_cli.inference.scores import Scores
@@ -61,8 +60,14 @@ def evaluate_run(
     if split == "test" and rows.test is None and summary is not None:
         result = summary
     else:
-        held_out = trained.preprocessor.apply(select_split(rows, split), context)
-        result, stored = _evaluate_split(run, trained, rows, split, held_out)
+        chosen, names = select_split(rows, split), trained.class_names
+        held_out = trained.preprocessor.apply(chosen, context)
+        outputs = trained.encode_rows(held_out)
+        log_p, log_density = outputs.log_posterior.numpy(), outputs.log_density.numpy()
+        stored = collect_predictions(chosen, rows.columns, log_p, names)
+        stored.save(run.path / "eval" / f"{split}.npz")
+        pixels = trained.preprocessor.pixels
+        result = evaluate(split, log_p, log_density, held_out.labels.numpy(), names, pixels=pixels)
         result = dataclasses.replace(result, cross_fitted=summary.cross_fitted if summary else None)
     if with_baselines:
         train = trained.preprocessor.apply(rows.train, context)
@@ -77,17 +82,6 @@ def evaluate_run(
         work: dict[str, Any] = {"seed": trained.recipe.run.seed, "progress": report, "warn": warn}
         result = compare_with_baselines(result, compared, classes=len(trained.class_names), **work)
     return save_evaluation(run, result, fingerprint=rows.fingerprint, warn=warn)
-
-
-def _evaluate_split(
-    run: Run, trained: TrainedModel, rows: SplitRows, split: str, held_out: Tensors
-) -> tuple[Evaluation, StoredPredictions]:
-    outputs, names, pixels = trained.encode_rows(held_out), trained.class_names, trained.preprocessor.pixels
-    log_p, log_density = outputs.log_posterior.numpy(), outputs.log_density.numpy()
-    stored = collect_predictions(select_split(rows, split), rows.columns, log_p, names)
-    stored.save(run.path / "eval" / f"{split}.npz")
-    result = evaluate(split, log_p, log_density, held_out.labels.numpy(), names, pixels=pixels)
-    return result, stored
 
 
 def evaluate_scores(scores: Scores, name: str, *, pixels: int | None = None) -> Evaluation:

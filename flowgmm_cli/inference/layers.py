@@ -24,17 +24,13 @@ _JACOBIAN_ROWS = 128  # rows of a Jacobian in one batch: a convolution keeps man
 class Step:
     """One step from the feature matrix to the latent, a map of rows `(N, D)`.
 
-    Attributes:
-        name: its path and class, such as `flow.layers.0.couplings.2 AffineCoupling`.
-        module: the map.
-        inexact: its own reason for having no exact inverse; '' if it has one.
-        shape: shape of the first numbers of its result, such as `(channels, height, width)`; the others were
-            factored out. Empty if the result is a plain vector.
+    `shape` is that of the first numbers of its result, such as `(channels, height, width)`; the others were
+    factored out. It is empty if the result is a plain vector.
     """
 
-    name: str
-    module: Any
-    inexact: str = ""
+    name: str  # its path and class, such as `flow.layers.0.couplings.2 AffineCoupling`
+    module: Any  # the map
+    inexact: str = ""  # its own reason for having no exact inverse; '' if it has one
     shape: tuple[int, ...] = ()
 
 
@@ -147,18 +143,15 @@ def jacobian(module: nn.Module, row: Tensor) -> Tensor:
     """
     with torch.no_grad():
         width = module(row[None])[0].shape[1]
-    places = torch.arange(width)
-    gradients = [_gradients(module, row, places[part]) for part in iterate_batches(width, _JACOBIAN_ROWS)]
-    return torch.cat(gradients) if gradients else torch.zeros(0, len(row), dtype=row.dtype)
-
-
-def _gradients(module: nn.Module, row: Tensor, places: Tensor) -> Tensor:
-    """Return the rows `places` of the Jacobian."""
-    copies = row.detach().repeat(len(places), 1).requires_grad_(True)
-    gradient = None
-    with torch.enable_grad():
-        z, _ = module(copies)
-        if z.requires_grad:  # else it is constant
-            selected = z[torch.arange(len(places)), places]
-            (gradient,) = torch.autograd.grad(selected.sum(), copies, allow_unused=True)
-    return torch.zeros_like(copies).detach() if gradient is None else gradient.detach()
+    result = row.new_zeros(width, len(row))
+    for part in iterate_batches(width, _JACOBIAN_ROWS):
+        copies = row.detach().repeat(part.stop - part.start, 1).requires_grad_(True)
+        with torch.enable_grad():
+            z, _ = module(copies)
+            if not z.requires_grad:  # it is constant
+                continue
+            diagonal = z.diagonal(part.start)
+            (gradient,) = torch.autograd.grad(diagonal.sum(), copies, allow_unused=True)
+        if gradient is not None:
+            result[part] = gradient
+    return result

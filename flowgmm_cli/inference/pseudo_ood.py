@@ -10,7 +10,7 @@ density rates smooth images higher than its own (Nalisnick et al., 2019); these 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -31,10 +31,16 @@ def pseudo_ood_vectors(
     train: ScoreInputs, held_out: ScoreInputs, model: Model, generator: np.random.Generator
 ) -> dict[str, ScoreInputs]:
     """Make pseudo-OOD rows in the input space of the flow, by kind."""
+    mean, spread = train.x.mean(0), train.x.std(0, unbiased=False)
+    kinds: dict[str, Callable[[Tensor], Tensor]] = {
+        "corrupted": lambda x: swap_features(x, train.x, generator),
+        "scattered": lambda x: x + torch.from_numpy(generator.standard_normal(x.shape)).float() * spread,
+        "magnified": lambda x: mean + 1.5 * (x - mean),
+    }
     by_kind = {}
-    for kind, make in _VECTORS.items():
+    for kind, make in kinds.items():
         index = torch.from_numpy(generator.integers(len(held_out), size=_MAX_ROWS))
-        x = make(train, held_out.x[index], generator)
+        x = make(held_out.x[index])
         if isinstance(model.parts[0].flow, FlatFlow):  # pixels lie between black and white
             x = x.clamp(train.x.min(), train.x.max())
         # the log-determinant of the transforms is about that of the original row
@@ -52,11 +58,20 @@ def pseudo_ood_images(
 
     `encode_images` computes the model's outputs for images of that form.
     """
+
+    def mix(own: Tensor, other: Tensor) -> Tensor:
+        return torch.where(torch.from_numpy(generator.random(own.shape) < 0.5), other, own)
+
+    kinds: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "corrupted": mix,
+        "patched": _patch,
+        "smoothed": lambda own, other: _smooth(own),
+    }
     by_kind = {}
-    for kind, make in _IMAGES.items():
+    for kind, make in kinds.items():
         own = generator.integers(len(held_out), size=min(_MAX_ROWS, max(len(held_out), len(train))))
         other = generator.integers(len(train), size=len(own))
-        images = make(held_out[torch.from_numpy(own)], train[torch.from_numpy(other)], generator)
+        images = make(held_out[torch.from_numpy(own)], train[torch.from_numpy(other)])
         by_kind[kind] = encode_images(images)
     return by_kind
 
@@ -73,44 +88,17 @@ def swap_features(x: Tensor, others: Tensor, generator: np.random.Generator) -> 
     return torch.where(swapped, others.gather(0, index), x)
 
 
-def _scatter(train: ScoreInputs, x: Tensor, generator: np.random.Generator) -> Tensor:
-    noise = torch.from_numpy(generator.standard_normal(x.shape)).float()
-    return x + noise * train.x.std(0, unbiased=False)
-
-
-def _magnify(train: ScoreInputs, x: Tensor, generator: np.random.Generator) -> Tensor:
-    return train.x.mean(0) + 1.5 * (x - train.x.mean(0))
-
-
-_VECTORS: Mapping[str, Callable[[ScoreInputs, Tensor, np.random.Generator], Tensor]] = {
-    "corrupted": lambda train, x, generator: swap_features(x, train.x, generator),
-    "scattered": _scatter,
-    "magnified": _magnify,
-}
-
-
-def _mix_pixels(own: Tensor, other: Tensor, generator: np.random.Generator) -> Tensor:
-    return torch.where(torch.from_numpy(generator.random(own.shape) < 0.5), other, own)
-
-
-def _patch(own: Tensor, other: Tensor, generator: np.random.Generator) -> Tensor:
+def _patch(own: Tensor, other: Tensor) -> Tensor:
     result, down, across = own.clone(), own.shape[1] // 2, own.shape[2] // 2
     result[:, :down, :across] = other[:, :down, :across]
     result[:, down:, across:] = other[:, down:, across:]
     return result
 
 
-def _smooth(own: Tensor, other: Tensor, generator: np.random.Generator) -> Tensor:
+def _smooth(own: Tensor) -> Tensor:
     images = (own.unsqueeze(1) if own.ndim == 3 else own.movedim(3, 1)).float()
     sigma = max(1.0, _BLUR * max(images.shape[-2:]))
     blurred = gaussian_blur(images, torch.full((len(images),), sigma), radius=round(_BLUR_RADIUS * sigma))
     if not own.is_floating_point():
         blurred = blurred.round()  # grey levels, as in the originals
     return (blurred.squeeze(1) if own.ndim == 3 else blurred.movedim(1, 3)).to(own.dtype)
-
-
-_IMAGES: Mapping[str, Callable[[Tensor, Tensor, np.random.Generator], Tensor]] = {
-    "corrupted": _mix_pixels,
-    "patched": _patch,
-    "smoothed": _smooth,
-}

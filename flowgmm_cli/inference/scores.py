@@ -32,17 +32,11 @@ PREDICTION_COLUMNS = ("id", "prediction", "confidence", "ood_score", "is_ood")
 
 @dataclass(frozen=True)
 class OODRule:
-    """Rule that flags rows as out of distribution.
+    """Rule that flags rows as out of distribution."""
 
-    Attributes:
-        score: name of the score.
-        threshold: rows with a higher score are flagged.
-        fpr: share of held-out rows above the threshold.
-    """
-
-    score: str
-    threshold: float
-    fpr: float
+    score: str  # name of the score
+    threshold: float  # rows with a higher score are flagged
+    fpr: float  # share of held-out rows above the threshold
 
     @classmethod
     def from_model(cls, trained: TrainedModel, score: str | None = None, fpr: float | None = None) -> OODRule:

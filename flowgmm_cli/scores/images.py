@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from numpy.random import Generator
+from torch import Tensor
 
 from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.errors import DataError
@@ -19,7 +20,7 @@ from flowgmm_cli.scores.specs import LikelihoodRatioConfig
 Bytes = npt.NDArray[np.uint8]
 
 
-def get_images(rows: ScoreInputs) -> Floats:
+def get_images(rows: ScoreInputs) -> Tensor:
     """Return images `(N, height, width)` or `(N, height, width, channels)`.
 
     Raises:
@@ -27,13 +28,7 @@ def get_images(rows: ScoreInputs) -> Floats:
     """
     if rows.images is None:
         raise DataError("this score reads images, and the rows have no images")
-    return to_numpy(rows.images)
-
-
-def get_pixels(rows: ScoreInputs) -> Floats:
-    """Return images as vectors of pixels `(N, P)`. Raises `DataError` as `get_images`."""
-    images = get_images(rows)
-    return images.reshape(len(images), math.prod(images.shape[1:]))
+    return rows.images
 
 
 class LikelihoodRatio(ArrayScore):
@@ -50,7 +45,7 @@ class LikelihoodRatio(ArrayScore):
 
     def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Fit the background."""
-        pixels = get_pixels(train)
+        pixels = to_numpy(get_images(train).flatten(1))
         low, high = pixels.min(), pixels.max()
         mutated = np.where(
             generator.random(pixels.shape) < self.config.mutation,
@@ -67,7 +62,8 @@ class LikelihoodRatio(ArrayScore):
         """Return `(N,)`, in nats."""
         background = Gaussian.from_state(self.fitted)
         with np.errstate(over="ignore", invalid="ignore"):
-            log_prob = background.log_prob(get_pixels(rows) - self.fitted["mean"])
+            pixels = to_numpy(get_images(rows).flatten(1))
+            log_prob = background.log_prob(pixels - self.fitted["mean"])
             return to_finite(log_prob - to_numpy(rows.log_density))
 
 
@@ -91,7 +87,7 @@ class Compression(ArrayScore):
         """Return `(N,)`, in bits."""
         low, high = self.fitted["range"]
         step = (high - low) / 255
-        levels = np.nan_to_num(np.round((get_images(rows) - low) / step))
+        levels = np.nan_to_num(np.round((to_numpy(get_images(rows)) - low) / step))
         levels = np.clip(levels, 0, 255).astype(np.uint8)
         bits = np.array([compression_bits(image) for image in levels], dtype=np.float64)
         log_level = math.log2(step) * math.prod(levels.shape[1:])
