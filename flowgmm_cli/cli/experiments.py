@@ -179,7 +179,7 @@ def _print_curve(values: Mapping[str, Any]) -> None:
         seconds = f"{model['seconds']['mean']:.0f}"
         rows.append([f"{count:,}", model["accuracy"]["n"], _accuracy(model), *numbers, seconds])
     columns = ["labels", "seeds", "flowgmm", "NLL", "ECE", "seconds"]
-    title = f"{values['folder']}: test accuracy, mean ± standard deviation over seeds"
+    title = f"{values['folder']}: {values['measure']}, mean ± standard deviation over seeds"
     output.print_table(columns, rows, right=columns, title=title)
     if methods == ["flowgmm"]:
         return
@@ -211,7 +211,7 @@ def _print_sweep(values: Mapping[str, Any]) -> None:
                 f"{group['seconds']['mean']:.0f}",
             ]
         )
-    right = ["seeds", "test accuracy", "least to most", "NLL", "ECE", *metrics, "seconds"]
+    right = ["seeds", values["measure"], "least to most", "NLL", "ECE", *metrics, "seconds"]
     title = f"{values['folder']}: {values['note']}"
     optional = ["least to most", "ECE", "seconds", *metrics]
     output.print_table([*keys, *right], rows, right=right, title=title, optional=optional)

@@ -18,7 +18,7 @@ from typing import Any
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import FlowgmmError, RunError
-from flowgmm_cli.experiments.points import Point, SettingValue, missing_test_rows
+from flowgmm_cli.experiments.points import Point, SettingValue, no_accuracy
 from flowgmm_cli.experiments.results import FLOWGMM, Result
 from flowgmm_cli.files import read_json, write_json
 from flowgmm_cli.messages import quote
@@ -28,6 +28,7 @@ from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 
 SCHEMA = "flowgmm/study/1"
 FILE = "study.json"
+SPLITS = ("test", "cross_fitted")
 
 
 @dataclass(frozen=True)
@@ -89,15 +90,13 @@ class Experiment:
         groups: dict[str, Any] = {}
         if file.is_file() and any(self.folder.glob("runs/*/*/run.json")):
             stored = read_json(file, "study")
-            details = [
-                self._describe_difference(key, stored.get(key))
-                for key, value in self.header.items()
-                if stored.get(key) != value
-            ]
-            if details:
-                raise self._conflict(details)
+            changed = [key for key, value in self.header.items() if stored.get(key) != value]
+            if changed:
+                raise self._conflict([self._describe_difference(key, stored.get(key)) for key in changed])
             groups = dict(stored.get("groups", {}))
-        elif not file.is_file() and not _is_empty(self.folder):
+        elif self.folder.is_file() or (
+            self.folder.is_dir() and not file.is_file() and any(self.folder.iterdir())
+        ):
             raise self._conflict([f"it has no {FILE}"])
         for point in points:
             self._find_run(point)
@@ -112,48 +111,42 @@ class Experiment:
         """Train a point, resume its training, or only add its missing baselines.
 
         Raises:
-            DataError: the data has no test rows.
+            DataError: no label was held out, neither in test rows nor in training.
             FlowgmmError: training failed.
         """
+        from flowgmm_cli.inference.evaluate_run import evaluate_run
         from flowgmm_cli.training.pipeline import train
 
+        context, callbacks = options.context, options.callbacks
         run = self._find_run(point)
         is_new = run is None
         if run is None:
             run = create_run(point.recipe, argv=options.argv, directory=self.path(point))
         if not _is_done(run):
             try:
-                train(
-                    point.recipe,
-                    run,
-                    context=options.context,
-                    callbacks=options.callbacks,
-                    interrupt=options.interrupt,
-                )
+                train(point.recipe, run, context=context, callbacks=callbacks, interrupt=options.interrupt)
             except FlowgmmError:
                 if is_new and not run.checkpoints.exists():  # its rows could not be read
                     shutil.rmtree(run.path)
                 raise
-        if run.info().get("test") is None:
-            raise missing_test_rows()
+        if _split(run) is None:
+            raise no_accuracy(point)
         if options.baselines and not _read_baselines(run):
-            _add_baselines(run, options)
+            work: dict[str, Any] = {"progress": callbacks.progress, "warn": callbacks.note}
+            evaluate_run(run, split="test", context=context, with_baselines=True, **work)
         return self._read_result(run, point.settings, point.seed)
 
     def read_results(self) -> list[Result]:
         """Read the results of all finished runs in the folder, in the order of settings and seeds."""
         groups = read_json(self.folder / FILE, "study").get("groups", {})
-        order = _sort_groups(groups)
-        runs = [
-            (order.index(group), int(file.parent.name.removeprefix("seed-")), Run(file.parent))
-            for group in groups
-            for file in self.folder.glob(f"runs/{group}/seed-*/run.json")
-        ]
-        return [
-            self._read_result(run, groups[order[index]], seed)
-            for index, seed, run in sorted(runs, key=lambda item: item[:2])
-            if _is_done(run) and run.info().get("test") is not None
-        ]
+        results = []
+        for group in _sort_groups(groups):
+            files = self.folder.glob(f"runs/{group}/seed-*/run.json")
+            runs = {int(file.parent.name.removeprefix("seed-")): Run(file.parent) for file in files}
+            for seed, run in sorted(runs.items(), key=lambda item: item[0]):
+                if _is_done(run) and _split(run):
+                    results.append(self._read_result(run, groups[group], seed))
+        return results
 
     def path(self, point: Point) -> Path:
         """Return the run directory of a point."""
@@ -165,21 +158,26 @@ class Experiment:
         if not path.exists():
             return None
         run = open_run(path)
-        stored, current = _result_settings(run.recipe()), _result_settings(point.recipe)
+        # the folder of the runs does not change their results
+        stored, current = (
+            {**values, "run": {**values["run"], "dir": None}}
+            for values in (run.recipe().to_dict(), point.recipe.to_dict())
+        )
         sections = [key for key in current if stored.get(key) != current[key]]
         if sections:
             raise self._conflict([f"{path} has another {', '.join(sections)} section"])
         return run
 
     def _read_result(self, run: Run, settings: Mapping[str, SettingValue], seed: int) -> Result:
-        info = run.info()
+        info, split = run.info(), _split(run) or SPLITS[0]
         best = info.get("best") or {}
         return Result(
             settings=settings,
             seed=seed,
             run=run.path.relative_to(self.folder).as_posix(),
-            methods={FLOWGMM: {**info["test"], "seconds": info.get("seconds")}, **_read_baselines(run)},
+            methods={FLOWGMM: {**info[split], "seconds": info.get("seconds")}, **_read_baselines(run)},
             criterion=(best.get("metric"), best.get("value")),
+            split=split,
         )
 
     def _conflict(self, details: Sequence[str]) -> RunError:
@@ -202,40 +200,21 @@ class Experiment:
 
 def _sort_groups(groups: Mapping[str, Mapping[str, SettingValue]]) -> list[str]:
     """Sort groups by their settings if these are numbers; else keep the order."""
-    values = {name: tuple(settings.values()) for name, settings in groups.items()}
-    if not all(isinstance(value, int) for settings in values.values() for value in settings):
+    if not all(isinstance(value, int) for settings in groups.values() for value in settings.values()):
         return list(groups)
-    return sorted(groups, key=lambda name: tuple(int(value) for value in values[name]))
-
-
-def _is_empty(folder: Path) -> bool:
-    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    return sorted(groups, key=lambda name: [int(value) for value in groups[name].values()])
 
 
 def _is_done(run: Run) -> bool:
     return bool(run.info().get("status") == "done")
 
 
+def _split(run: Run) -> str | None:
+    """Return the rows that the accuracy of a run is of: `test`, else `cross_fitted`, or None without any."""
+    info = run.info()
+    return next((split for split in SPLITS if info.get(split) is not None), None)
+
+
 def _read_baselines(run: Run) -> dict[str, dict[str, Any]]:
-    file = run.path / "eval" / "test.json"
+    file = run.path / "eval" / f"{_split(run)}.json"
     return dict(read_json(file, "evaluation").get("baselines", {})) if file.is_file() else {}
-
-
-def _add_baselines(run: Run, options: RunOptions) -> None:
-    from flowgmm_cli.inference.evaluate_run import evaluate_run
-
-    evaluate_run(
-        run,
-        split="test",
-        context=options.context,
-        with_baselines=True,
-        progress=options.callbacks.progress,
-        warn=options.callbacks.note,
-    )
-
-
-def _result_settings(recipe: Recipe) -> dict[str, Any]:
-    """Return everything that decides the result of a run: the recipe without the folder of its runs."""
-    values = recipe.to_dict()
-    values["run"] = {key: value for key, value in values["run"].items() if key != "dir"}
-    return values

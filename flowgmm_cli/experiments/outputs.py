@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy.optimize import isotonic_regression
 from flowgmm_cli.experiments.experiment import Experiment
 from flowgmm_cli.experiments.results import FLOWGMM, Result, group_results, to_csv
 from flowgmm_cli.files import write_bytes, write_json, write_text
-from flowgmm_cli.formatting import method_name
+from flowgmm_cli.formatting import method_name, pluralise
 from flowgmm_cli.report.figures import (
     ACCENT,
     FAINT,
@@ -34,13 +34,16 @@ MAX_COMBINATIONS = 60  # of more combinations the worst are not drawn
 
 
 @figure_style()
-def curve_figure(groups: Sequence[Mapping[str, Any]], *, title: str, subtitle: str = "") -> Figure:
+def curve_figure(
+    groups: Sequence[Mapping[str, Any]], *, title: str, subtitle: str = "", measure: str = "test accuracy"
+) -> Figure:
     """Draw the mean accuracy of each method by number of labels, with its name at the right end of the line.
 
     Args:
         groups: groups of `group_results`, with the setting `labels`; bands go from minimum to maximum.
         title: a line above the figure.
         subtitle: a smaller line below it.
+        measure: the name of the accuracy.
     """
     figure = new_figure(7.6, 4.9)
     axes = figure.subplots()
@@ -67,7 +70,7 @@ def curve_figure(groups: Sequence[Mapping[str, Any]], *, title: str, subtitle: s
     if len(ticks) > 1:
         margin = (ticks[-1] / ticks[0]) ** 0.04
         axes.set_xlim(ticks[0] / margin, ticks[-1] * margin)
-    axes.set(xlabel="labelled rows", ylabel="test accuracy")
+    axes.set(xlabel="labelled rows", ylabel=measure)
     axes.grid(axis="y")
     _write_names(axes, {method: points[-1][1]["mean"] for method, points in curves.items()}, colours)
     set_title(axes, title, subtitle)
@@ -102,7 +105,11 @@ def separate(values: Sequence[float], distance: float) -> list[float]:
 
 @figure_style()
 def sweep_figure(
-    combinations: Sequence[tuple[str, Sequence[float]]], *, title: str, subtitle: str = ""
+    combinations: Sequence[tuple[str, Sequence[float]]],
+    *,
+    title: str,
+    subtitle: str = "",
+    measure: str = "test accuracy",
 ) -> Figure:
     """Draw the accuracy of every seed as a dot, a line for each combination, the best first.
 
@@ -124,7 +131,7 @@ def sweep_figure(
         annotate(axes, f"{mean:.4f}", (1, y), (6, 0), color=ink, annotation_clip=False, **style)
     axes.set_yticks(range(len(rows)), labels, fontsize=8.5)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlabel("test accuracy: ◆ mean, ● each seed")
+    axes.set_xlabel(f"{measure}: ◆ mean, ● each seed")
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0, labelsize=8.5)
     axes.spines["left"].set_visible(False)
@@ -134,40 +141,34 @@ def sweep_figure(
     return figure
 
 
-CURVE_SCHEMA, SWEEP_SCHEMA = "flowgmm/curve/1", "flowgmm/sweep/1"
 TEST_RANKING_NOTE = (
-    "sorted by test accuracy: the best of several settings looks better on these rows than it is; "
+    "sorted by {}: the best of several settings looks better on these rows than it is; "
     "confirm a choice with other seeds, or choose by labelled held-out rows (data.split.val_labels=true)"
 )
-VALIDATION_RANKING_NOTE = "sorted by {} on labelled held-out rows, independent of test accuracy"
+VALIDATION_RANKING_NOTE = "sorted by {} on labelled held-out rows, independent of {}"
 
 
 def write_curve(experiment: Experiment, results: Sequence[Result]) -> dict[str, Any]:
     """Write `curve.csv`, `curve.json` and `curve.png`; return the value of the JSON without its rows."""
-    groups = group_results(results)
+    groups, figure = group_results(results), None
     points = [
-        group["settings"] | {key: value for key, value in group.items() if key != "settings"}
-        for group in groups
+        {**group["settings"], **{key: group[key] for key in group if key != "settings"}} for group in groups
     ]
-    labels = sorted({int(result.settings["labels"]) for result in results})
-    value = _header(experiment, CURVE_SCHEMA, results) | {"labels": labels, "points": points}
-    _write_tables(experiment, "curve", value, results)
     if groups:
-        seeds = sorted({result.seed for result in results})
-        subtitle = f"seed {seeds[0]}"
-        if len(seeds) > 1:
-            subtitle = f"mean over {len(seeds)} seeds, band from minimum to maximum"
+        seeds = len({result.seed for result in results})
+        subtitle = f"mean over {seeds} seeds, band from minimum to maximum"
+        if seeds == 1:
+            subtitle = f"seed {results[0].seed}"
         title = f"{experiment.header['recipe']}: accuracy by number of labels"
-        figure = curve_figure(groups, title=title, subtitle=subtitle)
-        write_bytes(experiment.folder / "curve.png", png(figure))
-    return value
+        figure = curve_figure(groups, title=title, subtitle=subtitle, measure=measure_name(results))
+    labels = sorted({int(result.settings["labels"]) for result in results})
+    return _write(experiment, "curve", results, {"labels": labels, "points": points}, figure)
 
 
 def write_sweep(experiment: Experiment, results: Sequence[Result]) -> dict[str, Any]:
     """Write `sweep.csv`, `sweep.json` and `sweep.png`; return the value of the JSON without its rows."""
-    groups, note = rank(group_results(results))
-    value = _header(experiment, SWEEP_SCHEMA, results) | {"note": note, "combinations": groups}
-    _write_tables(experiment, "sweep", value, results)
+    measure, figure = measure_name(results), None
+    groups, note = rank(group_results(results), measure)
     if groups:
         names = short_keys(list(groups[0]["settings"]))
         rows = []
@@ -176,18 +177,49 @@ def write_sweep(experiment: Experiment, results: Sequence[Result]) -> dict[str, 
             accuracies = [float(result.methods[FLOWGMM]["accuracy"]) for result in members]
             text = "  ".join(f"{names[key]}={value}" for key, value in group["settings"].items())
             rows.append((text, accuracies))
-        seeds = len({result.seed for result in results})
         ranking = note.partition(":")[0].partition(",")[0]
+        subtitle = f"{pluralise(len({result.seed for result in results}), 'seed')} · {ranking}"
         title = f"{experiment.header['recipe']}: {len(groups):,} settings"
-        subtitle = f"{seeds} seed{'s' if seeds > 1 else ''} · {ranking}"
-        write_bytes(experiment.folder / "sweep.png", png(sweep_figure(rows, title=title, subtitle=subtitle)))
+        figure = sweep_figure(rows, title=title, subtitle=subtitle, measure=measure)
+    return _write(experiment, "sweep", results, {"note": note, "combinations": groups}, figure)
+
+
+def _write(
+    experiment: Experiment,
+    kind: str,
+    results: Sequence[Result],
+    values: Mapping[str, Any],
+    figure: Figure | None,
+) -> dict[str, Any]:
+    value = {
+        "schema": f"flowgmm/{kind}/1",
+        **{key: experiment.header[key] for key in ("recipe", "overlays", "overrides")},
+        "folder": str(experiment.folder),
+        "seeds": sorted({result.seed for result in results}),
+        "measure": measure_name(results),
+        "runs": len(results),
+        **values,
+    }
+    file = experiment.folder / kind
+    write_text(file.with_suffix(".csv"), to_csv(results))
+    write_json(file.with_suffix(".json"), {**value, "rows": [row for item in results for row in item.rows()]})
+    if figure is not None:
+        write_bytes(file.with_suffix(".png"), png(figure))
     return value
 
 
-def rank(groups: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+def measure_name(results: Iterable[Result]) -> str:
+    """Name the accuracy of runs by their rows, such as `cross-fitted accuracy`."""
+    splits = sorted({result.split for result in results}, reverse=True) or ["test"]
+    return f"{' or '.join(splits).replace('_', '-')} accuracy"
+
+
+def rank(
+    groups: Sequence[dict[str, Any]], measure: str = "test accuracy"
+) -> tuple[list[dict[str, Any]], str]:
     """Sort the groups of flowgmm, the best first; return them with a note on the criterion.
 
-    Labelled held-out rows decide if all groups have them, else test accuracy. Criteria without labels cannot
+    Labelled held-out rows decide if all groups have them, else the accuracy. Criteria without labels cannot
     be compared across settings, since settings change their scale.
     """
     groups = [group for group in groups if group["method"] == FLOWGMM]
@@ -195,9 +227,9 @@ def rank(groups: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
     criterion = criteria.pop() if len(criteria) == 1 else None
     if criterion is not None and criterion.startswith("val."):
         sign = -1 if criterion == "val.accuracy" else 1
-        note = VALIDATION_RANKING_NOTE.format(criterion)
+        note = VALIDATION_RANKING_NOTE.format(criterion, measure)
         return sorted(groups, key=lambda group: sign * group["criterion"]["mean"]), note
-    return sorted(groups, key=lambda group: -group["accuracy"]["mean"]), TEST_RANKING_NOTE
+    return sorted(groups, key=lambda group: -group["accuracy"]["mean"]), TEST_RANKING_NOTE.format(measure)
 
 
 def short_keys(keys: Sequence[str]) -> dict[str, str]:
@@ -213,21 +245,3 @@ def short_keys(keys: Sequence[str]) -> dict[str, str]:
         unique = (end for end in ends if sum(f".{other}".endswith(f".{end}") for other in keys) == 1)
         names[key] = next(unique, key)
     return names
-
-
-def _header(experiment: Experiment, schema: str, results: Sequence[Result]) -> dict[str, Any]:
-    return {
-        "schema": schema,
-        **{key: experiment.header[key] for key in ("recipe", "overlays", "overrides")},
-        "folder": str(experiment.folder),
-        "seeds": sorted({result.seed for result in results}),
-        "runs": len(results),
-    }
-
-
-def _write_tables(
-    experiment: Experiment, name: str, value: Mapping[str, Any], results: Sequence[Result]
-) -> None:
-    rows = [row for result in results for row in result.rows()]
-    write_text(experiment.folder / f"{name}.csv", to_csv(results))
-    write_json(experiment.folder / f"{name}.json", {**value, "rows": rows})

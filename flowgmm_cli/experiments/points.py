@@ -8,12 +8,15 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from flowgmm_cli.api import DataConfig, DataContext
 from flowgmm_cli.errors import DataError, FlowgmmError, PluginError, RecipeError, UsageError
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
+
+if TYPE_CHECKING:
+    from flowgmm_cli.data.splits import SplitRows
 
 MAX_VALUES = 10_000  # a longer list or a larger grid is a typing error
 
@@ -269,25 +272,40 @@ def check_data(points: Sequence[Point], context: DataContext) -> None:
     """Load and split the rows of the points with the most and the fewest labels, before hours of training.
 
     Raises:
-        DataError: the data cannot be read, has too few labels for a point, or no test rows.
+        DataError: the data cannot be read, has too few labels for a point, or no rows for its accuracy.
     """
     from flowgmm_cli.data.prepare import load_rows
 
-    by_labels = sorted(points, key=lambda point: point.settings.get("labels", 0), reverse=True)
-    if points and "labels" in points[0].settings:
-        selection = [by_labels[0], by_labels[-1]]
-    else:
-        selection = by_labels[:1]
-    for point in selection:
+    selection = sorted(points, key=lambda point: point.settings.get("labels", 0), reverse=True)
+    has_counts = bool(points) and "labels" in points[0].settings
+    for point in selection[:: max(len(points) - 1, 1)] if has_counts else selection[:1]:
         try:
             rows = load_rows(point.recipe.data, context)
         except DataError as error:
             message = f"{point.describe()}: {error.message}"
             raise DataError(message, details=error.details, hint=error.hint) from error
-        if rows.test is None:
-            raise missing_test_rows()
+        if rows.test is None and not _has_folds(point.recipe, rows):
+            raise no_accuracy(point)
 
 
-def missing_test_rows() -> DataError:
-    """Return the error for data without test rows."""
-    return DataError("there are no test rows, so accuracy cannot be measured", hint="data.split.test=0.2")
+def _has_folds(recipe: Recipe, rows: SplitRows) -> bool:
+    """Return True if the training holds out labelled rows in folds, so that accuracy is cross-fitted."""
+    from flowgmm_cli.training.calibration import calibration_folds, uses_validation
+    from flowgmm_cli.training.out_of_fold import split_labelled
+
+    labels, calibration, seed = rows.train.labels, recipe.calibration, recipe.run.seed
+    if recipe.search:
+        return len(split_labelled(labels, recipe.search.folds, seed=seed)) > 1
+    if calibration.method == "none" or (rows.val and uses_validation(calibration, rows.val.labels)):
+        return False
+    return bool(calibration_folds(calibration, labels, seed=seed))
+
+
+def no_accuracy(point: Point) -> DataError:
+    """Return the error for a point without test rows and without folds of the labelled rows."""
+    return DataError(
+        f"{point.describe()}: accuracy cannot be measured, since there are no test rows, and training holds "
+        "out no labelled rows in folds",
+        hint="keep test rows: data.split.test=0.2; or cross-fit the labelled rows, of which there must be "
+        "several of each class: calibration.method=temperature calibration.on=cross_fit",
+    )

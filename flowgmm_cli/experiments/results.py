@@ -25,6 +25,7 @@ class Result:
     methods: Mapping[str, Mapping[str, Any]]  # metrics by method; `flowgmm` first, then baselines
     # name of the metric that chose the best epoch, and its value there
     criterion: tuple[str | None, float | None] = (None, None)
+    split: str = "test"  # rows of the metrics, `test` or `cross_fitted`
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a flat row for each method."""
@@ -54,22 +55,21 @@ def group_results(results: Iterable[Result]) -> list[dict[str, Any]]:
     for result in results:
         for method in result.methods:
             groups.setdefault((tuple(result.settings.items()), method), []).append(result)
-    return [_summarise(dict(settings), method, members) for (settings, method), members in groups.items()]
-
-
-def _summarise(
-    settings: Mapping[str, SettingValue], method: str, results: Sequence[Result]
-) -> dict[str, Any]:
-    group: dict[str, Any] = {"settings": settings, "method": method}
-    for name in METRICS:
-        values = [result.methods[method].get(name) for result in results]
-        if numbers := [float(value) for value in values if value is not None]:
-            group[name] = summarise(numbers)
-    if method == FLOWGMM:
-        names = {result.criterion[0] for result in results}
-        best = [result.criterion[1] for result in results if result.criterion[1] is not None]
-        group["criterion"] = {"metric": names.pop(), **summarise(best)} if len(names) == 1 and best else None
-    return group
+    summaries = []
+    for (settings, method), members in groups.items():
+        group: dict[str, Any] = {"settings": dict(settings), "method": method}
+        for name in METRICS:
+            values = [result.methods[method].get(name) for result in members]
+            if numbers := [float(value) for value in values if value is not None]:
+                group[name] = summarise(numbers)
+        if method == FLOWGMM:
+            names = {result.criterion[0] for result in members}
+            best = [result.criterion[1] for result in members if result.criterion[1] is not None]
+            group["criterion"] = (
+                {"metric": names.pop(), **summarise(best)} if len(names) == 1 and best else None
+            )
+        summaries.append(group)
+    return summaries
 
 
 def to_csv(results: Iterable[Result]) -> str:

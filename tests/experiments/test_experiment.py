@@ -1,4 +1,4 @@
-"""A experiment trains each point once, goes on where it stopped, and mixes nothing."""
+"""An experiment trains each point once, goes on where it stopped, and mixes nothing."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from flowgmm_cli.runs import create_run
 from flowgmm_cli.training.callbacks import Interrupt
 
 WORDS = ["train.epochs=2"]
+NO_TEST_ROWS = ["data.test_n=0", "data.split.test=0"]
 
 
 @pytest.fixture
@@ -124,10 +125,8 @@ def test_a_folder_with_other_contents_is_refused(
         experiment = make_experiment(folder, points)
         experiment.open(points)
         create_run(points[0].recipe, argv=[], directory=experiment.path(points[0]))
-    words, kind = (
-        (["train.epochs=3"] if change == "words" else WORDS),
-        ("sweep" if change == "kind" else "curve"),
-    )
+    words = ["train.epochs=3"] if change == "words" else WORDS
+    kind = "sweep" if change == "kind" else "curve"
     if change == "recipe":
         text = moons_file.read_text(encoding="utf-8").replace("couplings: 2", "couplings: 4")
         moons_file.write_text(text, encoding="utf-8")
@@ -181,6 +180,25 @@ def test_unusable_data_is_reported_before_training(moons_file: Path) -> None:
     with pytest.raises(DataError, match="labels=5000"):
         check_data(points, DataContext())
     check_data(points[:1], DataContext())
-    none = curve_points(str(moons_file), ["data.test_n=0", "data.split.test=0"], [6], [0])
-    with pytest.raises(DataError, match="no test rows"):
-        check_data(none, DataContext())
+    (point,) = curve_points(str(moons_file), NO_TEST_ROWS, [6], [0])
+    with pytest.raises(DataError, match=r"labels=6 seed=0: .* there are no test rows") as caught:
+        check_data([point], DataContext())
+    assert "data.split.test=0.2" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("words", [[], ["search={candidates: {a: {}}, folds: 2}"]])
+def test_without_test_rows_the_accuracy_is_cross_fitted(
+    folder: Path, moons_file: Path, words: list[str]
+) -> None:
+    words = [*WORDS, *NO_TEST_ROWS, *words]
+    points = curve_points(str(moons_file), words, [24], [0])
+    check_data(points, DataContext())
+    experiment = make_experiment(folder, points, words)
+    experiment.open(points)
+    result = experiment.run_point(points[0], RunOptions(baselines=True))
+    info = json.loads((experiment.path(points[0]) / "run.json").read_text(encoding="utf-8"))
+    assert info["test"] is None
+    assert result.split == "cross_fitted"
+    assert result.methods["flowgmm"]["accuracy"] == info["cross_fitted"]["accuracy"]
+    assert {"logistic_regression", "knn"} < set(result.methods)
+    assert experiment.read_results() == [result]
