@@ -242,10 +242,9 @@ def _note_round_trip(session: Session, rows: Rows) -> Tensor:
     errors = {name: share for name, share in column_errors(trained, rows, x).items() if share > 1e-4}
     causes = " and ".join(reason.partition(";")[0] for reason in trained.preprocessor.inexact)
     for name, share in errors.items():
-        what = "pictures are softened" if trained.image is not None else f"details of `{name}` are lost"
-        output.note(
-            f"{causes or 'the transforms round'}: {what}, by at most {share:.2%} of the range of values"
-        )
+        effect = "pictures come back less sharp" if trained.image else f"details of `{name}` are lost"
+        size = f"a value changes by up to {share:.1%} of the range from the lowest to the highest"
+        output.note(f"{causes or 'the transforms round'}, so {effect}: {size}")
     return x
 
 

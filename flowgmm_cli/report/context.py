@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from flowgmm_cli.api import DataContext, Rows, ScoreInputs
 from flowgmm_cli.errors import DataError, FlowgmmError, PluginError, RunError
@@ -122,6 +123,15 @@ class ReportContext:
         if self._model_file or self.evaluation is None:
             return tuple(self._model_file.get("class_names", ()))
         return tuple(row.name for row in self.evaluation.classification.per_class)
+
+    @cached_property
+    def labelled_counts(self) -> npt.NDArray[np.intp] | None:
+        """Number of the labelled training rows of each class, `(K,)`; None if the data cannot be read."""
+        try:
+            labels = self.rows.train.labels
+        except UnavailableError:
+            return None
+        return np.bincount(labels[labels >= 0], minlength=len(self.class_names))
 
     @cached_property
     def _model_file(self) -> Mapping[str, Any]:

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 Matrix = npt.NDArray[np.floating[Any]]
 MAX_ROWS = 6000  # of more rows a random sample is drawn
-MAX_NAMES = 40
+MAX_CLASSES = 40  # of a whole map
+LARGEST_CLASSES = 12  # that have a colour, ellipses and a name in the map of more classes
 STEPS = 240  # cells of the grid along each axis
+MAX_REGIONS = 200  # classes whose regions can be told apart; there are no figures of more
 MAX_BOUNDARIES = 20  # of more classes no boundaries are drawn
 UNLABELLED = "#4b5560"
 _EXPECTED_OUTSIDE = float(np.exp(-2))  # share of a Gaussian in a plane beyond 2 standard deviations
@@ -60,7 +62,12 @@ def latent_section(context: ReportContext) -> Iterator[Part]:
         )
     if members > 1:
         caption += f" The figure shows the first of {members} members."
-    if (rows.labels < 0).any():
+    if (classes := len(rows.class_names)) > MAX_CLASSES:
+        caption += (
+            f" Of the {classes:,} classes the {LARGEST_CLASSES} with the most of these rows have a colour, "
+            "ellipses and a name; dots of the others are grey."
+        )
+    elif (rows.labels < 0).any():
         caption += " Grey dots have no known class."
     share = share_outside(rows)
     if share > 2 * _EXPECTED_OUTSIDE:
@@ -83,18 +90,25 @@ def latent_rows(trained: TrainedModel, rows: ScoreInputs, labels: npt.NDArray[np
 
 def share_outside(rows: LatentRows) -> float:
     """Share of the rows that lie outside the ellipses at 2 standard deviations of their class."""
-    plane = discriminant_plane(rows.z, rows.means)
-    known, components = rows.labels >= 0, len(rows.means) // len(rows.class_names)
-    if not known.any():
-        return 0.0
-    distances = []
-    for mean, scales in zip(rows.means, rows.scales, strict=True):
-        offsets = (rows.z[known] - mean) @ plane
-        inverse = np.linalg.pinv((plane.T * scales**2) @ plane)
-        distances.append(np.einsum("nd,de,ne->n", offsets, inverse, offsets))
-    by_class = np.stack(distances, axis=1).reshape(-1, len(rows.class_names), components).min(2)
-    own = np.take_along_axis(by_class, rows.labels[known][:, None], axis=1)
-    return float((own > 4).mean())
+    plane, components = discriminant_plane(rows.z, rows.means), len(rows.means) // len(rows.class_names)
+    outside, classes = 0, np.unique(rows.labels[rows.labels >= 0])
+    for index in classes.tolist():
+        z, distances = rows.z[rows.labels == index], []
+        for component in range(index * components, (index + 1) * components):
+            offsets = (z - rows.means[component]) @ plane
+            inverse = np.linalg.pinv((plane.T * rows.scales[component] ** 2) @ plane)
+            distances.append(np.einsum("nd,de,ne->n", offsets, inverse, offsets))
+        outside += int((np.min(distances, axis=0) > 4).sum())
+    return outside / max(int((rows.labels >= 0).sum()), 1)
+
+
+def largest_classes(rows: LatentRows) -> npt.NDArray[np.intp]:
+    """Return all classes; of many those with the most rows."""
+    classes = len(rows.class_names)
+    counts = np.bincount(rows.labels[rows.labels >= 0], minlength=classes)
+    return np.sort(
+        np.argsort(-counts, kind="stable")[: LARGEST_CLASSES if classes > MAX_CLASSES else classes]
+    )
 
 
 @figure_style()
@@ -102,30 +116,35 @@ def latent_figure(rows: LatentRows, *, title: str = "Latent space", seed: int = 
     """Draw rows coloured by true class, means as crosses, and ellipses at one and two standard deviations.
 
     More than two dimensions are projected, see `discriminant_plane`; an ellipse is then the outline of the
-    projected Gaussian. Of many rows a random sample is drawn, by `seed`.
+    projected Gaussian. Of many rows a random sample is drawn, by `seed`; of many classes `largest_classes`
+    have a colour, ellipses and a name.
     """
-    plane = discriminant_plane(rows.z, rows.means)
-    points, means = rows.z @ plane, rows.means @ plane
-    covariances = [(plane.T * scales**2) @ plane for scales in rows.scales]
+    plane, classes = discriminant_plane(rows.z, rows.means), largest_classes(rows)
+    points = rows.z @ plane
+    # means `(K, C, 2)` and covariances `(K, C, 2, 2)` of the K classes that are drawn
+    means, scales = (
+        values.reshape(len(rows.class_names), -1, rows.z.shape[1])[classes]
+        for values in (rows.means, rows.scales)
+    )
+    means, covariances = means @ plane, (plane.T * scales[..., None, :] ** 2) @ plane
     subtitle = f"{len(points):,} rows by true class · ellipses at 1 and 2 standard deviations"
     figure, axes = new_axes(6.4, 6.2, title, subtitle)
-    classes = len(rows.class_names)
-    colours = class_colours(classes)
-    components = len(means) // classes
-    _draw_rows(axes, points, rows.labels, colours, seed)
-    for index, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
-        _draw_component(axes, mean, covariance, colours[index // components])
-    _set_limits(axes, points, means, np.array([2 * np.sqrt(np.diag(matrix)) for matrix in covariances]))
+    colours = class_colours(len(classes))
+    palette = np.full(len(rows.class_names) + 1, PALE)  # the last is that of unknown rows, -1
+    palette[classes] = colours
+    _draw_rows(axes, points, palette[rows.labels], seed)
+    for colour, *components in zip(colours, means, covariances, strict=True):
+        for mean, covariance in zip(*components, strict=True):
+            _draw_component(axes, mean, covariance, colour)
+    _set_limits(axes, points, means, 2 * np.sqrt(np.diagonal(covariances, axis1=2, axis2=3)))
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, color=PALE)
     axes.set_aspect("equal", adjustable="box")
     if (dims := rows.z.shape[1]) > 2:
         text = f"the plane of {dims} dimensions in which the means differ most"
         axes.set_xlabel(text, loc="left", fontsize=9, color=GREY)
-    if classes <= MAX_NAMES:
-        label_points(
-            axes, means.reshape(classes, components, 2).mean(1), rows.class_names, colours, points[:MAX_ROWS]
-        )
+    names = [rows.class_names[index] for index in classes]
+    label_points(axes, means.mean(1), names, colours, points[:MAX_ROWS])
     return figure
 
 
@@ -150,16 +169,14 @@ def discriminant_plane(z: Matrix, means: Matrix) -> Matrix:
     return plane
 
 
-def _draw_rows(
-    axes: Axes, points: Matrix, labels: npt.NDArray[np.integer[Any]], colours: Sequence[str], seed: int
-) -> None:
-    # in random order, so that no class lies on top of the others
+def _draw_rows(axes: Axes, points: Matrix, colours: npt.NDArray[np.str_], seed: int) -> None:
+    # in random order, so that no class lies on top of the others; grey rows below them
     order = np.random.default_rng(seed).permutation(len(points))[:MAX_ROWS]
     size = float(np.clip(24_000 / max(len(order), 1), 5, 26))
-    known, unknown = order[labels[order] >= 0], order[labels[order] < 0]
-    for rows, colour in ((unknown, PALE), (known, np.array(colours)[labels[known]])):
+    is_grey = colours[order] == PALE
+    for rows in (order[is_grey], order[~is_grey]):
         x, y = points[rows].T
-        axes.scatter(x, y, s=size, c=colour, alpha=0.6, linewidths=0, zorder=2, rasterized=True)
+        axes.scatter(x, y, s=size, c=colours[rows], alpha=0.6, linewidths=0, zorder=2, rasterized=True)
 
 
 def _draw_component(axes: Axes, mean: Matrix, covariance: Matrix, colour: str) -> None:
@@ -176,8 +193,8 @@ def _draw_component(axes: Axes, mean: Matrix, covariance: Matrix, colour: str) -
 
 def _set_limits(axes: Axes, points: Matrix, means: Matrix, radii: Matrix) -> None:
     """Show a square around the ellipses and 99 % of the rows; outliers must not shrink the rest to a dot."""
-    low = np.minimum(np.quantile(points, 0.005, axis=0), (means - radii).min(0))
-    high = np.maximum(np.quantile(points, 0.995, axis=0), (means + radii).max(0))
+    low = np.minimum(np.quantile(points, 0.005, axis=0), (means - radii).min((0, 1)))
+    high = np.maximum(np.quantile(points, 0.995, axis=0), (means + radii).max((0, 1)))
     centre, half = (low + high) / 2, float((high - low).max()) / 2 * 1.06 + 1e-9
     axes.set_xlim(centre[0] - half, centre[0] + half)
     axes.set_ylim(centre[1] - half, centre[1] + half)
@@ -202,16 +219,15 @@ class FeaturePlane:
 
 
 def predict_plane(trained: TrainedModel, rows: Rows) -> FeaturePlane | None:
-    """Predict a grid around training rows; None unless the model has exactly two numeric features."""
+    """Predict a grid around training rows; None for other than two numeric features or very many classes."""
     import torch
 
     from flowgmm_cli.data.tensors import Tensors
 
     preprocessor = trained.preprocessor
     columns = preprocessor.columns
-    if len(preprocessor.feature_names) != 2 or any(
-        column.kind not in ("numeric", "vector") for column in columns
-    ):
+    is_numeric = all(column.kind in ("numeric", "vector") for column in columns)
+    if len(preprocessor.feature_names) != 2 or not is_numeric or len(trained.class_names) > MAX_REGIONS:
         return None
     cells = [np.asarray(rows.columns[column.name], dtype=np.float64) for column in columns]
     points = np.concatenate([values.reshape(len(values), -1) for values in cells], axis=1)
@@ -296,7 +312,8 @@ def _draw_training_rows(axes: Axes, plane: FeaturePlane, colours: Sequence[str])
     for index, (colour, name) in enumerate(zip(colours, plane.class_names, strict=True)):
         x, y = plane.rows[plane.labels == index].T
         axes.scatter(x, y, s=95, color=colour, edgecolors="white", linewidths=1.8, zorder=5)
-        axes.plot([], [], markersize=8.5, color=colour, label=shorten(name), **dot)
+        if len(colours) <= MAX_CLASSES:
+            axes.plot([], [], markersize=8.5, color=colour, label=shorten(name), **dot)
     x, y = plane.rows[plane.labels < 0].T
     axes.scatter(x, y, s=7, color=UNLABELLED, alpha=0.35, linewidths=0, zorder=3)
     axes.plot([], [], markersize=3.5, color=UNLABELLED, label="unlabelled", **dot)

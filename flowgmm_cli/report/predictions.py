@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowgmm_cli.evaluation.metrics import MAX_MATRIX_CLASSES, ClassificationMetrics
+from flowgmm_cli.evaluation.metrics import ClassificationMetrics
 from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.figures import (
@@ -28,63 +28,67 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MAX_CLASSES = 100  # of a whole confusion matrix
+CONFUSED_CLASSES = 50  # of the matrix of more classes
 MAX_COUNTED_CLASSES = 14  # up to this number of classes a cell has space for its count
 MAX_LINED_CLASSES = 40
-MAX_NAMES = 60
 _LETTER = 0.085  # width of a letter of a name, in inches
 
 
 def confusion_section(context: ReportContext) -> Iterator[Part]:
     """The confusion matrix of the test rows."""
     metrics = context.require_evaluation().classification
-    if len(metrics.per_class) > MAX_MATRIX_CLASSES:
-        raise UnavailableError(f"{len(metrics.per_class):,} classes are too many for a figure.")
-    figure = confusion_figure(metrics, title="Confusion matrix")
     caption = (
         "Each line is a true class, each column a predicted class; right predictions are on the diagonal. "
         "The colour is the share of the true class, so a dark cell off the diagonal is a common confusion "
         "of that class."
     )
-    yield plot(figure, name="confusion", caption=caption)
+    if (classes := len(metrics.per_class)) > MAX_CLASSES:
+        caption += (
+            f" Of the {classes:,} classes the figure shows the {CONFUSED_CLASSES} with the most frequent "
+            "confusions."
+        )
+    yield plot(confusion_figure(metrics, title="Confusion matrix"), name="confusion", caption=caption)
+
+
+def confused_classes(metrics: ClassificationMetrics) -> list[int]:
+    """Return all classes; of many those with the most frequent confusions, then with the most right rows."""
+    if len(metrics.per_class) <= MAX_CLASSES:
+        return list(range(len(metrics.per_class)))
+    cells = sorted(metrics.confusion_cells, key=lambda cell: (cell[0] == cell[1], -cell[2]))
+    classes = dict.fromkeys(index for cell in cells for index in cell[:2])
+    return sorted(list(classes)[:CONFUSED_CLASSES])
 
 
 @figure_style()
 def confusion_figure(metrics: ClassificationMetrics, *, title: str = "Confusion") -> Figure:
-    """Draw a heat map of the confusion matrix, with the count in every cell if there are few classes."""
+    """Draw a heat map of the confusion matrix, with the count in every cell if there are few classes.
+
+    Of many classes those of `confused_classes` are drawn.
+    """
     from matplotlib.colors import LinearSegmentedColormap
 
-    counts = np.array(metrics.confusion)
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    side = float(np.clip(2.4 + 0.4 * len(counts), 4.2, 10.5))
+    places = {index: place for place, index in enumerate(confused_classes(metrics))}
+    classes = len(places)
+    counts = np.zeros((classes, classes), dtype=np.int64)
+    for true, predicted, count in metrics.confusion_cells:
+        if true in places and predicted in places:
+            counts[places[true], places[predicted]] = count
+    shares = counts / np.maximum([[metrics.per_class[index].support] for index in places], 1)
+    side = float(np.clip(2.4 + 0.4 * classes, 4.2, 10.5))
     subtitle = f"{metrics.n:,} rows · balanced accuracy {metrics.balanced_accuracy:.3f}"
-    names = [shorten(row.name, 40) for row in metrics.per_class]
+    if classes < len(metrics.per_class):
+        subtitle += f" · {classes} of {len(metrics.per_class):,} classes"
+    names = [shorten(metrics.per_class[index].name, 40) for index in places]
     longest = max(map(len, names))
-    rotate = longest * _LETTER > 0.7 * side / len(counts)
+    rotate = longest * _LETTER > 0.7 * side / classes
     room = max(0.0, _LETTER * (longest - 12))  # inches; the names of the columns are upright or slanted
     figure, axes = new_axes(side + 0.7 + room, side + (0.7 * room if rotate else 0), title, subtitle)
     blues = LinearSegmentedColormap.from_list("share", ["white", ACCENT])
     image = axes.imshow(shares, cmap=blues, vmin=0, vmax=1)
-    _label_classes(axes, names, rotate=rotate)
-    if len(counts) <= MAX_COUNTED_CLASSES:
-        for (row, column), count in np.ndenumerate(counts):
-            if count:
-                text = axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=9)
-                if shares[row, column] > 0.5:
-                    text.set_color("white")
-    bar = figure.colorbar(image, ax=axes, shrink=0.75, aspect=28, pad=0.02)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=8, length=0)
-    bar.set_label("share of the true class", fontsize=9)
-    return figure
-
-
-def _label_classes(axes: Axes, names: list[str], *, rotate: bool) -> None:
-    """Write the names of the classes on both axes, and draw lines between cells."""
-    classes = len(names)
-    ticks = list(range(0, classes, -(-classes // MAX_NAMES)))
-    labels = [names[tick] for tick in ticks]
-    axes.set_xticks(ticks, labels, rotation=45 if rotate else 0, ha="right" if rotate else "center")
-    axes.set_yticks(ticks, labels)
+    style: dict[str, Any] = {"rotation": 45, "ha": "right"} if rotate else {}
+    axes.set_xticks(range(classes), names, **({"rotation": 90} if classes > 60 else style))
+    axes.set_yticks(range(classes), names)
     axes.set(xlabel="predicted", ylabel="true")
     axes.spines[:].set_visible(False)
     if classes <= MAX_LINED_CLASSES:
@@ -92,7 +96,19 @@ def _label_classes(axes: Axes, names: list[str], *, rotate: bool) -> None:
         axes.set_xticks(edges, minor=True)
         axes.set_yticks(edges, minor=True)
         axes.grid(which="minor", linewidth=0.8)
-    axes.tick_params(which="both", labelsize=9.0 if classes <= 20 else 6.5, length=0)
+    axes.tick_params(
+        which="both", labelsize=9.0 if classes <= 20 else 6.5 if classes <= 60 else 5.0, length=0
+    )
+    for (row, column), number in np.ndenumerate(counts):
+        if number and classes <= MAX_COUNTED_CLASSES:
+            text = axes.text(column, row, f"{number:,}", ha="center", va="center", fontsize=9)
+            if shares[row, column] > 0.5:
+                text.set_color("white")
+    bar = figure.colorbar(image, ax=axes, shrink=0.75, aspect=28, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=8, length=0)
+    bar.set_label("share of the true class", fontsize=9)
+    return figure
 
 
 def reliability_section(context: ReportContext) -> Iterator[Part]:
@@ -121,9 +137,18 @@ def reliability_figure(
     figure = new_figure(5.2, 6.2)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
     _draw_bars(above, metrics)
-    if with_metrics:
-        _write_metrics(above, metrics)
     _draw_histogram(below, metrics)
+    if with_metrics:
+        values = {
+            "ECE, bins of equal width": metrics.ece,
+            "ECE, bins of equal mass": metrics.adaptive_ece,
+            "Brier score": metrics.brier,
+            "NLL": metrics.nll,
+        }
+        text = "\n".join(f"{name:<25}{value:7.4f}" for name, value in values.items())
+        box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": FAINT, "alpha": 0.92}
+        style: dict[str, Any] = {"family": "monospace", "fontsize": 8.5, "bbox": box, "zorder": 4}
+        above.text(0.03, 0.97, text, transform=above.transAxes, va="top", **style)
     subtitle = f"{metrics.n:,} rows · accuracy {metrics.accuracy:.3f} · hatched: gap to confidence"
     set_title(above, title, subtitle)
     return figure
@@ -145,37 +170,22 @@ def _draw_bars(axes: Axes, metrics: ClassificationMetrics) -> None:
     axes.grid(axis="y")
 
 
-def _write_metrics(axes: Axes, metrics: ClassificationMetrics) -> None:
-    values = {
-        "ECE, bins of equal width": metrics.ece,
-        "ECE, bins of equal mass": metrics.adaptive_ece,
-        "Brier score": metrics.brier,
-        "NLL": metrics.nll,
-    }
-    text = "\n".join(f"{name:<25}{value:7.4f}" for name, value in values.items())
-    box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": FAINT, "alpha": 0.92}
-    style: dict[str, Any] = {"family": "monospace", "fontsize": 8.5, "bbox": box, "zorder": 4}
-    axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", **style)
-
-
 def _draw_histogram(axes: Axes, metrics: ClassificationMetrics) -> None:
-    bins = metrics.reliability
-    centres = [(group.low + group.high) / 2 for group in bins]
-    widths = [0.92 * (group.high - group.low) for group in bins]
-    shares = [group.count / metrics.n for group in bins]
-    axes.bar(centres, shares, widths, color=FAINT, edgecolor=GREY, linewidth=0.6)
+    low, high, counts = np.array([(group.low, group.high, group.count) for group in metrics.reliability]).T
+    shares = counts / metrics.n
+    axes.bar((low + high) / 2, shares, 0.92 * (high - low), color=FAINT, edgecolor=GREY, linewidth=0.6)
     axes.set(xlabel="confidence: probability of the predicted class", ylabel="share of rows")
-    axes.set_ylim(0, max([*shares, 0.01]) * 1.15)
+    axes.set_ylim(0, max(shares.max(), 0.01) * 1.15)
     axes.grid(axis="y")
-    confidence = mean_confidence(metrics)
+    confidence, accuracy = mean_confidence(metrics), metrics.accuracy
     axes.axvline(confidence, color=SECOND, linewidth=1.4, label=f"mean confidence {confidence:.3f}")
-    label = f"accuracy {metrics.accuracy:.3f}"
-    axes.axvline(metrics.accuracy, color=ACCENT, linewidth=1.4, linestyle="--", label=label)
-    axes.legend(loc="upper left" if min(confidence, metrics.accuracy) > 0.5 else "upper right", fontsize=8.5)
+    style: dict[str, Any] = {"color": ACCENT, "linewidth": 1.4, "linestyle": "--"}
+    axes.axvline(accuracy, label=f"accuracy {accuracy:.3f}", **style)
+    axes.legend(loc="upper left" if min(confidence, accuracy) > 0.5 else "upper right", fontsize=8.5)
 
 
 def calibration_section(context: ReportContext) -> Iterator[Part]:
-    """Temperature, and the class frequencies that the model assumes."""
+    """Temperature, and the class frequencies that the model assumes, beside those of the labels."""
     calibration = context.info.get("calibration")
     if not calibration:
         raise UnavailableError("The run stopped before its calibration.")
@@ -184,11 +194,21 @@ def calibration_section(context: ReportContext) -> Iterator[Part]:
         labels, accuracy = pluralise(int(calibration["rows"]), "label"), percent(calibration["accuracy"])
         text = f"The model predicted {accuracy} of the {labels} of the calibration right."
         yield Paragraph(text, "note")
-    prior = context.facts.get("class_prior")
-    if prior and len(prior) == len(context.class_names):
-        caption = (
-            "Frequencies of the classes that the model assumes before it sees a row (prior.class_prior). If "
-            "the classes have other frequencies where the model is used, its confidences shift."
+    prior, counts = np.array(context.facts.get("class_prior") or []), context.labelled_counts
+    if not len(prior) or len(prior) != len(context.class_names):
+        return
+    caption = (
+        "Assumed share: frequency of the class that the model assumes before it sees a row "
+        "(prior.class_prior). If the classes have other frequencies where the model is used, its confidences "
+        "shift."
+    )
+    columns, shares = ["class", "assumed share"], [prior]
+    if counts is not None and counts.sum():
+        columns.append("share of the labelled rows")
+        shares.append(counts / counts.sum())
+        caption += (
+            " If the labelled rows were drawn at random, their shares are those of all rows, and "
+            "`prior.class_prior=labelled` assumes them."
         )
-        rows = [[name, percent(share)] for name, share in zip(context.class_names, prior, strict=True)]
-        yield class_table(["class", "assumed share"], rows, caption)
+    rows = [[name, *map(percent, pair)] for name, *pair in zip(context.class_names, *shares, strict=True)]
+    yield class_table(columns, rows, caption, order=-shares[-1], choice="the largest shares")

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import FlowgmmError
-from flowgmm_cli.evaluation.metrics import MAX_MATRIX_CLASSES, Evaluation
+from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.files import write_bytes, write_text
 from flowgmm_cli.inference.evaluate_run import load_model_and_rows, select_split
 from flowgmm_cli.report import (
@@ -27,9 +27,6 @@ from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.figures import png
 from flowgmm_cli.report.page import Part, Plot, Section, Unavailable, render
 from flowgmm_cli.runs import Run
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 SCHEMA = "flowgmm/report/1"
 BuildSection = Callable[[ReportContext], Iterable[Part]]
@@ -145,11 +142,10 @@ def write_plots(run: Run, evaluation: Evaluation, *, context: DataContext) -> li
     """
     trained, rows = load_model_and_rows(run, context)
     held_out = trained.preprocessor.apply(select_split(rows, evaluation.split), context)
-    figures: dict[str, Figure] = {
+    figures = {
         "reliability": predictions.reliability_figure(evaluation.classification),
+        "confusion": predictions.confusion_figure(evaluation.classification),
     }
-    if len(evaluation.classification.per_class) <= MAX_MATRIX_CLASSES:
-        figures["confusion"] = predictions.confusion_figure(evaluation.classification)
     if trained.preprocessor.dim >= 2:
         members = len(trained.model.parts)
         title = "Latent space" if members == 1 else f"Latent space of the first of {members} members"

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.evaluation.intervals import wilson_interval
@@ -20,12 +21,30 @@ from flowgmm_cli.report.page import Code, Paragraph, Part, Table, Tiles
 from flowgmm_cli.report.text import describe_source, percent
 
 MAX_OPEN_CLASSES = 30  # a table of more classes is collapsed
+MAX_LISTED_CLASSES = 200  # of more classes some are left out
 Rows = Sequence[Sequence[Any]]
 
 
-def class_table(columns: Sequence[str], rows: Rows, caption: str, totals: Rows = ()) -> Table:
-    """Return a table of numbers with a row for each class, and with rows of totals below."""
-    summary = f"show all {len(rows)} classes" if len(rows) > MAX_OPEN_CLASSES else ""
+def class_table(
+    columns: Sequence[str],
+    rows: Rows,
+    caption: str,
+    totals: Rows = (),
+    *,
+    order: npt.NDArray[np.floating[Any]],
+    choice: str,
+) -> Table:
+    """Return a table of numbers with a row for each class, and with rows of totals below.
+
+    Of very many classes those with the lowest numbers in `order` are listed, which `choice` describes.
+    """
+    classes, summary = len(rows), ""
+    if classes > MAX_OPEN_CLASSES:
+        summary = f"show all {classes} classes"
+    if classes > MAX_LISTED_CLASSES:
+        rows = [rows[index] for index in np.argsort(order, kind="stable")[:MAX_LISTED_CLASSES]]
+        summary = f"show {MAX_LISTED_CLASSES} of {classes:,} classes"
+        caption += f" Of the {classes:,} classes the {MAX_LISTED_CLASSES} with {choice} are listed."
     highlight = [row[0] for row in totals[-1:]]
     return Table(columns, [*rows, *totals], caption, right=columns[1:], highlight=highlight, summary=summary)
 
@@ -84,39 +103,35 @@ def _tiles(evaluation: Evaluation, rows: Mapping[str, int]) -> Tiles:
 
 def classes_section(context: ReportContext) -> Iterator[Part]:
     """Recall, precision and F1 of each class."""
-    try:
-        labels = context.rows.train.labels
-    except UnavailableError:
-        labels = None
-    rows, metrics = [], context.require_evaluation().classification
-    counts = None if labels is None else np.bincount(labels[labels >= 0], minlength=len(metrics.per_class))
-    averages = metrics.describe_averages()
+    counts, evaluation = context.labelled_counts, context.require_evaluation()
+    rows, metrics = [], evaluation.classification
     for index, row in enumerate(metrics.per_class):
-        labelled = [] if counts is None else [f"{counts[index]:,}"]
         recall = limits = "-"
         if row.recall is not None:
             recall = percent(row.recall)
             limits = text.percent_range(wilson_interval(round(row.recall * row.support), row.support))
         precision = "-" if row.precision is None else percent(row.precision)
-        f1 = format_optional(row.f1, ".3f")
-        rows.append([row.name, *labelled, f"{row.support:,}", recall, limits, precision, f1])
-    kind = text.row_kind(context.require_evaluation())
-    columns = ["class", "labelled", f"{kind}s", "recall", "95 % interval", "precision", "F1"]
-    if labels is None:
-        columns.remove("labelled")
+        labelled = [] if counts is None else [f"{counts[index]:,}"]
+        numbers = [f"{row.support:,}", recall, limits, precision, format_optional(row.f1, ".3f")]
+        rows.append([row.name, *labelled, *numbers])
+    columns = ["recall", "95 % interval", "precision", "F1"]
+    labelled = [] if counts is None else ["labelled"]
+    averages = metrics.describe_averages()
     yield class_table(
-        columns,
+        ["class", *labelled, f"{text.row_kind(evaluation)}s", *columns],
         rows,
         "Labelled: training rows of the class with a visible label. Recall: share of the rows of the "
         "class that the model assigns to it. Precision: share of the rows assigned to the class that belong "
         "to it. F1: harmonic mean of both." + (f" {averages[:1].upper()}{averages[1:]}." if averages else ""),
+        order=np.array([np.inf if row.recall is None else row.recall for row in metrics.per_class]),
+        choice="the lowest recall (`flowgmm eval --json` has all)",
     )
 
 
 def data_section(context: ReportContext) -> Iterator[Part]:
     """Rows and labels by split and class."""
-    counts = dict(context.info.get("rows") or {})
-    if not counts:
+    sizes = dict(context.info.get("rows") or {})
+    if not sizes:
         raise UnavailableError("The run stopped before it had read its data.")
     yield Paragraph(
         f"Rows come from {describe_source(context.recipe)} (source `{context.recipe.data.use}`). "
@@ -127,7 +142,7 @@ def data_section(context: ReportContext) -> Iterator[Part]:
         rows = context.rows
     except UnavailableError as error:
         keys = {"training": ("train", "labelled"), "held out": ("val", "val_labelled"), "test": ("test",) * 2}
-        lines = [[split, *(f"{counts.get(key, 0):,}" for key in pair)] for split, pair in keys.items()]
+        lines = [[split, *(f"{sizes.get(key, 0):,}" for key in pair)] for split, pair in keys.items()]
         yield Table(["split", "rows", "labels used"], lines, right=["rows", "labels used"])
         yield Paragraph(f"Counts by class cannot be shown. {error.message}", "note")
         return
@@ -135,16 +150,20 @@ def data_section(context: ReportContext) -> Iterator[Part]:
         yield Paragraph("The data has changed since the training; these are its current counts.", "note")
     splits = {"training": rows.train, "held out": rows.val, "test": rows.test}
     labels = {name: split.labels for name, split in splits.items() if split is not None}
-    lines = [
-        [name, *(f"{int((values == index).sum()):,}" for values in labels.values())]
-        for index, name in [*enumerate(rows.class_names), (-1, "without label")]
-    ]
-    totals = [lines.pop(), ["all", *(f"{len(values):,}" for values in labels.values())]]
-    caption = (
-        "Number of rows of each class with a visible label, by split. The model learns the density from rows "
-        "without a visible label too."
+    names = ["without label", *rows.class_names]  # -1, 0, 1, ...
+    counts = np.array([np.bincount(values + 1, minlength=len(names)) for values in labels.values()]).T
+    unlabelled, *lines = (
+        [name, *(f"{count:,}" for count in row)] for name, row in zip(names, counts, strict=True)
     )
-    yield class_table(["class", *labels], lines, caption, totals)
+    yield class_table(
+        ["class", *labels],
+        lines,
+        "Number of rows of each class with a visible label, by split. The model learns the density from rows "
+        "without a visible label too.",
+        [unlabelled, ["all", *(f"{len(values):,}" for values in labels.values())]],
+        order=-counts[1:, 0],
+        choice="the most labelled training rows",
+    )
     columns = [
         [column.name, column.kind, " by ".join(map(str, column.shape)) or "1"] for column in rows.columns
     ]

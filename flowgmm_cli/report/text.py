@@ -136,7 +136,8 @@ def describe_confidence(evaluation: Evaluation) -> str:
 
 def describe_verdict(evaluation: Evaluation) -> str:
     """State the verdict on the model beside the baselines; empty without them."""
-    return f"Beside simpler methods: {evaluation.verdict.text}." if evaluation.verdict else ""
+    text = evaluation.verdict.text if evaluation.verdict else ""
+    return f"{text.replace('no difference', 'No difference', 1)}." if text else ""
 
 
 def describe_weaknesses(metrics: ClassificationMetrics) -> str:

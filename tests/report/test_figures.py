@@ -19,7 +19,6 @@ from scipy.stats import chi2
 from flowgmm_cli.api import Column
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics, classification_metrics, log_probabilities
 from flowgmm_cli.messages import escape_controls
-from flowgmm_cli.report.context import UnavailableError
 from flowgmm_cli.report.figures import (
     ImageRow,
     class_colours,
@@ -42,6 +41,7 @@ from flowgmm_cli.report.latent import (
     share_outside,
 )
 from flowgmm_cli.report.ood import histogram_figure
+from flowgmm_cli.report.page import Plot
 from flowgmm_cli.report.predictions import confusion_figure, confusion_section, reliability_figure
 
 RNG = np.random.default_rng(0)
@@ -87,14 +87,35 @@ def test_reliability_bars_are_the_accuracy_of_their_bins() -> None:
         assert f"{value:.4f}" in words
 
 
-def test_thousands_of_classes_have_no_confusion_matrix() -> None:
+def test_of_many_classes_the_confusion_matrix_shows_the_most_frequent_confusions() -> None:
+    labels = np.repeat(np.arange(2000), 3)
+    predictions = np.where(labels % 500 == 7, labels + 900, labels)  # 4 classes are mistaken for others
+    predictions[[0, 30]] = 1999  # once each
+    metrics = classification_metrics(np.log(np.eye(3000)[predictions] + 1e-9), labels, with_intervals=False)
     context = Mock()
-    context.require_evaluation().classification = make_metrics(1001, n=1)
-    with pytest.raises(UnavailableError, match="1,001 classes are too many"):
-        next(confusion_section(context))
+    context.require_evaluation().classification = metrics
+    (plot,) = confusion_section(context)
+    assert isinstance(plot, Plot)
+    assert "Of the 3,000 classes the figure shows the 50 with the most frequent confusions" in plot.caption
+    figure = confusion_figure(metrics)
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert len(names) == 50
+    assert {"7", "907", "1507", "2407", "0", "10", "1999"} < set(names)
+    assert image(figure)[names.index("7"), names.index("907")] == 1
+    assert image(figure)[names.index("0"), names.index("1999")] == pytest.approx(1 / 3)
+    assert "50 of 3,000 classes" in "".join(texts(figure))
 
 
-@pytest.mark.parametrize("classes", [2, 10, 45])
+def test_of_many_classes_the_latent_space_shows_the_largest() -> None:
+    rows = latent(4, 2000)
+    labels = np.where(np.arange(300) < 120, np.arange(300) % 12 + 100, rows.labels)
+    figure = latent_figure(replace(rows, labels=labels))
+    assert {f"class {k}" for k in range(100, 112)} == {text for text in texts(figure) if "class " in text[:6]}
+    assert len(figure.axes[0].patches) == 2 * 12
+    assert len(svg(figure)) < 500_000
+
+
+@pytest.mark.parametrize("classes", [2, 10, 45, 80])
 def test_the_confusion_matrix_shows_shares_and_counts_for_few_classes(classes: int) -> None:
     metrics = make_metrics(classes)
     figure = confusion_figure(metrics)

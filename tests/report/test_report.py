@@ -6,14 +6,16 @@ import errno
 import json
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flowgmm_cli.api import DataContext
+from flowgmm_cli.evaluation.metrics import Evaluation, classification_metrics
 from flowgmm_cli.messages import escape_controls
 from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.page import Paragraph, Part, Plot, Section, Table, Unavailable
@@ -155,6 +157,49 @@ def test_the_settings_section_names_overlays(awkward: Run) -> None:
     assert not [text for text in texts() if "verlay" in text]
     awkward.update(overlays=["cpu", "short"])
     assert "Overlays of the recipe: cpu, short" in texts()
+
+
+def test_the_page_of_thousands_of_classes_lists_the_worst_and_the_largest(
+    awkward: Run, tmp_path: Path
+) -> None:
+    rng, classes = np.random.default_rng(0), 2000
+    labels = np.repeat(np.arange(classes), 2)
+    names = [f"class {index}" for index in range(classes)]
+    p = np.eye(classes)[np.where(rng.random(len(labels)) < 0.5, labels, 0)] * 0.9 + 0.1 / classes
+    metrics = classification_metrics(np.log(p), labels, names, with_intervals=False)
+    context = ReportContext(awkward, DataContext())
+    of_model = context.rows
+    train = replace(of_model.train, labels=np.full(len(of_model.train), 1234))
+    vars(context).update(
+        evaluation=Evaluation("test", metrics, None),
+        class_names=names,
+        rows=replace(of_model, train=train, class_names=tuple(names)),
+        facts={**context.facts, "class_prior": [1 / classes] * classes},
+    )
+    written = write(context, tmp_path)
+    assert not {"data", "classes", "confusion", "reliability", "calibration"} & set(written.unavailable)
+    assert len(written.html) < 1_500_000
+    first = {}
+    for key in ("data", "classes", "calibration"):
+        table = next(part for part in written.parts(key) if isinstance(part, Table))
+        assert "Of the 2,000 classes the 200 with the " in table.caption
+        assert len(table.rows) == 200 + 2 * (key == "data")
+        first[key] = table.rows[0]
+    assert first["data"][:2] == ["class 1234", f"{len(train):,}"]
+    assert first["classes"][3] == "0.0 %"
+    assert first["calibration"] == ["class 1234", "0.1 %", "100.0 %"]
+
+
+def test_the_assumed_shares_of_the_classes_are_beside_those_of_the_labels(
+    report_page: WrittenReport, context: ReportContext
+) -> None:
+    table = report_page.parts("calibration")[-1]
+    assert isinstance(table, Table)
+    assert table.columns == ["class", "assumed share", "share of the labelled rows"]
+    counts = context.labelled_counts
+    assert counts is not None
+    assert [row[2] for row in table.rows] == [f"{100 * share:.1f} %" for share in counts / counts.sum()]
+    assert "`prior.class_prior=labelled` assumes them" in table.caption
 
 
 def test_samples_are_rows_in_the_columns_of_the_input(report_page: WrittenReport) -> None:
