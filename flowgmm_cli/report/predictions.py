@@ -51,7 +51,7 @@ def confusion_section(context: ReportContext) -> Iterator[Part]:
     yield plot(confusion_figure(metrics, title="Confusion matrix"), name="confusion", caption=caption)
 
 
-def confused_classes(metrics: ClassificationMetrics) -> list[int]:
+def select_classes(metrics: ClassificationMetrics) -> list[int]:
     """Return all classes; of many those with the most frequent confusions, then with the most right rows."""
     if len(metrics.per_class) <= MAX_CLASSES:
         return list(range(len(metrics.per_class)))
@@ -64,11 +64,11 @@ def confused_classes(metrics: ClassificationMetrics) -> list[int]:
 def confusion_figure(metrics: ClassificationMetrics, *, title: str = "Confusion") -> Figure:
     """Draw a heat map of the confusion matrix, with the count in every cell if there are few classes.
 
-    Of many classes those of `confused_classes` are drawn.
+    Of many classes those of `select_classes` are drawn.
     """
     from matplotlib.colors import LinearSegmentedColormap
 
-    places = {index: place for place, index in enumerate(confused_classes(metrics))}
+    places = {index: place for place, index in enumerate(select_classes(metrics))}
     classes = len(places)
     counts = np.zeros((classes, classes), dtype=np.int64)
     for true, predicted, count in metrics.confusion_cells:
