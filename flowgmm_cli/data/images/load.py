@@ -145,7 +145,6 @@ class _Decoding:
 
 
 def _open_entry(file: FeatureFile, facts: Arrays, config: ImagesConfig) -> LoadedPixels:
-    """Return the pixels of a file."""
     rows, shape = facts["rows"], tuple(facts["shape"].tolist())
 
     def read(positions: Positions) -> Bytes:

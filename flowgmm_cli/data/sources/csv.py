@@ -71,7 +71,6 @@ class CsvSource:
         return reader
 
     def _read_held_out(self) -> dict[str, Table]:
-        """Read the files of the validation and the test split."""
         config, tables = self._config, {}
         for split, path in (("val", config.val_path), ("test", config.test_path)):
             if path is None:
@@ -107,7 +106,6 @@ class CsvSource:
         return rows * sum(cell_bytes(head[name]) for name in used if name in head.column_names)
 
     def _load_in_chunks(self, reader: TableReader, size: int) -> SourceData:
-        """Return a source whose training rows are read in chunks; other splits are read."""
         config, head = self._config, self._read_head(reader)
         named = {"label": config.label, "id": config.id, "labels.column": config.labels.column}
         for key, name in named.items():
@@ -160,7 +158,6 @@ class CsvSource:
         return SourceData(columns, class_names, {"train": rows}, tuple(self._notes))
 
     def _label_options(self) -> dict[str, Any]:
-        """Return the settings of `find_classes`."""
         config = self._config
         return {
             "where": f"{config.path}: column `{config.label}`",
@@ -227,7 +224,6 @@ class CsvSource:
         return columns
 
     def _parts_of(self, column: Column) -> list[str]:
-        """Return the names of the table columns that form an input column."""
         return self._texts if column.kind == "text" else [column.name]
 
     def _parse_cells(

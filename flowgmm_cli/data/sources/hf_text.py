@@ -20,7 +20,7 @@ class HfTextSource:
         """Read the splits that the configuration names."""
         config = self._config
         notes: list[str] = []
-        tables = read_splits(config, self._context, notes.append, single_split="train")
+        tables = read_splits(config, self._context, notes.append)
         parts = [config.text] if isinstance(config.text, str) else config.text
         name = parts[0] if len(parts) == 1 else "text"
         class_names, labels = encode_labels(

@@ -47,11 +47,14 @@ class ImageFolder:
 
     def __init__(self, folder: Path, listing: Listing, config: ImagesConfig, note: Note) -> None:
         if not listing.images:
+            entries = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+            more = ", ..." if len(entries) > _MAX_LISTED else ""
             raise DataError(
-                f"the folder {config.path} holds no image", details=[f"it holds: {_contents(folder)}"],
+                f"the folder {config.path} holds no image",
+                details=[f"it holds: {', '.join(entries[:_MAX_LISTED]) or 'nothing'}{more}"],
                 hint="a folder of images for each class is needed, or images and a table of labels, "
                 "labels.csv",
-            )  # fmt: skip
+            )
         self._folder = folder
         self._listing = listing
         self._config = config
@@ -173,11 +176,6 @@ def _top(name: str) -> str:
     return name.split("/")[0] if "/" in name else ""
 
 
-def _contents(folder: Path) -> str:
-    entries = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
-    return ", ".join(entries[:8]) + (", ..." if len(entries) > 8 else "") if entries else "nothing"
-
-
 @dataclass(frozen=True)
 class ImageLabels:
     """Labels of the images that a table names.
@@ -217,15 +215,11 @@ def read_labels(
     """Read a table of labels; None if it has no labels and is not `required`.
 
     Args:
-        path: the table.
         images: paths of images in a folder. The table may name one without its suffix.
         root: folder, in that folder, that paths in the table are relative to.
-        note: receives remarks on the table.
-        label: column of the labels.
-        file: column of the paths; None tries the usual names.
-        marker: column that marks labelled rows; optional in the table.
+        label, file, marker: columns of labels, of paths (None tries the usual names) and of marks of labelled
+            rows (optional in the table).
         on_error: policy for rows that cannot be read, and in a required table for those that name no image.
-        required: labels must be there.
 
     Raises:
         DataError: a column is missing, or the table gives two labels to an image.

@@ -108,8 +108,7 @@ class ImagesSource:
                     hint="known files: npz, npy, parquet, and IDX such as train-images-idx3-ubyte.gz",
                 )
             return read_array_images({"train": file}, config, note)
-        single, unlabelled = config.train_split, config.unlabelled_split
-        tables = read_splits(config, self._context, note, single_split=single, unlabelled_split=unlabelled)
+        tables = read_splits(config, self._context, note)
         labelled = [table for split, table in tables.items() if split != "unlabelled"]
         return read_table_images(tables, config), common_class_names(labelled, config.label)
 

@@ -33,29 +33,17 @@ def read_table(
 
 
 def read_splits(
-    config: HfTextConfig | ImagesConfig,
-    context: DataContext,
-    note: Callable[[str], None],
-    *,
-    single_split: str,
-    unlabelled_split: str | None = None,
+    config: HfTextConfig | ImagesConfig, context: DataContext, note: Callable[[str], None]
 ) -> dict[str, Table]:
     """Read the splits of a data set that a configuration names, as `train`, `val`, `test`, `unlabelled`.
 
-    Args:
-        config: the path (hub id, hub-style local folder, or local files), revision and names of splits.
-        context: offline mode and progress.
-        note: receives guesses and a missing test split.
-        single_split: the split that a single file holds.
-        unlabelled_split: name of a split to read without its labels.
+    The path is a hub id, a hub-style local folder, or local files; a single file holds the training rows.
+    `note` receives guesses and a missing test split. Labels of the split `unlabelled` do not count.
     """
-    names = {
-        "train": config.train_split,
-        "val": config.val_split,
-        "test": config.test_split,
-        "unlabelled": unlabelled_split,
-    }
-    tables = _read_all(config, [name for name in names.values() if name], single_split, context, note)
+    names = {"train": config.train_split, "val": config.val_split, "test": config.test_split}
+    if isinstance(config, ImagesConfig):
+        names["unlabelled"] = config.unlabelled_split
+    tables = _read_all(config, [name for name in names.values() if name], context, note)
     if names["test"] == "test" and "test" not in tables:
         note(f"{config.path} has no split `test`")
         names["test"] = None
@@ -90,11 +78,10 @@ def is_hub_id(path: str) -> bool:
 def _read_all(
     config: HfTextConfig | ImagesConfig,
     splits: Collection[str],
-    single_split: str,
     context: DataContext,
     note: Callable[[str], None],
 ) -> dict[str, Table]:
-    """Read all splits of a data set. A single file is one; several are those that their names begin with."""
+    """Read all splits of a data set; several files are those of the `splits` that their names begin with."""
     paths = config.path if isinstance(config.path, list) else [config.path]
     local = Path(paths[0]).expanduser()
     if len(paths) == 1 and not local.is_file():
@@ -105,11 +92,12 @@ def _read_all(
         if local.is_dir():
             return hub_tables.read_folder(local.resolve(), config.name)
         return hub_tables.read_hub(paths[0], config.name, config.revision, context)
+    if len(paths) == 1:
+        return {config.train_split: read_table(paths[0], note=note)}
     tables: dict[str, Table] = {}
     for path in paths:
         stem = require_file(path).stem
         split = next((name for name in splits if re.match(rf"{re.escape(name)}\b", stem)), None)
-        split = single_split if len(paths) == 1 else split
         if split is None or split in tables:
             raise DataError(
                 f"{path} belongs to no split: names of several files must begin with a split's name",

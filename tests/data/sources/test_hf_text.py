@@ -48,10 +48,11 @@ def test_several_texts_and_other_splits(context, folder):
     assert set(data.splits) == {"train"}
 
 
-def test_a_file_alone_is_the_training_split(context, tmp_path):
+@pytest.mark.parametrize("name", ["train", "rows"])
+def test_a_file_alone_is_the_training_split(context, tmp_path, name):
     path = tmp_path / "t.csv"
     path.write_text("text,label\nball,sport\nvote,\n")
-    data = load(context, path)
+    data = load(context, path, train_split=name)
     assert data.class_names == ("sport",)
     assert data.splits["train"].labels.tolist() == [0, -1]
     assert "no split `test`" in data.notes[0]
