@@ -43,17 +43,13 @@ class ArraysSource:
             stored["test"] = (x_test, file.find(config.y_test, "data.y_test"))
         x, labels = {}, {}
         for split, (rows, row_labels) in stored.items():
-            if row_labels.shape not in ((rows.shape[0],), (rows.shape[0], 1)):
-                raise DataError(
-                    f"{config.path}: {rows.shape[0]:,} {split} rows, but labels of shape {row_labels.shape}"
-                )
+            labels[split] = read_array_labels(rows, row_labels, config.class_names)
             if rows.row_shape != stored["train"][0].row_shape:
                 raise DataError(
                     f"{config.path}: test rows have shape {rows.row_shape}, "
                     f"training rows {stored['train'][0].row_shape}"
                 )
             x[split] = _as_features(rows)
-            labels[split] = label_strings(row_labels.load(), config.class_names)
         class_names, codes = encode_labels(
             labels,
             config.class_names,
@@ -102,6 +98,13 @@ def _as_features(stored: StoredArray) -> Array:
         )
     array = stored.load()
     return array[:, None] if array.ndim == 1 else array
+
+
+def read_array_labels(x: StoredArray, y: StoredArray, names: Sequence[str] | None) -> Strings:
+    """Read the labels of an array of rows, `(N,)` or `(N, 1)`, see `label_strings`."""
+    if y.shape not in (x.shape[:1], (*x.shape[:1], 1)):
+        raise DataError(f"{y.where}: {x.shape[0]:,} rows, but labels of shape {y.shape}")
+    return label_strings(y.load(), names)
 
 
 def label_strings(labels: Array, names: Sequence[str] | None = None) -> Strings:

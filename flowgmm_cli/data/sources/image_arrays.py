@@ -13,7 +13,7 @@ from flowgmm_cli.data.images.encoded_images import EncodedImages
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.readers.array_files import IDX_LABELS, UNNAMED, StoredArray, read_class_names
 from flowgmm_cli.data.readers.table import Table
-from flowgmm_cli.data.sources.arrays import ArrayFile, label_strings
+from flowgmm_cli.data.sources.arrays import ArrayFile, read_array_labels
 from flowgmm_cli.data.sources.columns import row_ids
 from flowgmm_cli.data.sources.image_folder import ImageSplit
 from flowgmm_cli.errors import DataError
@@ -57,11 +57,16 @@ def read_array_images(
         else:
             stored |= _find_splits(file, config)
         names = names or read_class_names(file.arrays)
+    splits = {}
     for split, (x, y) in stored.items():
-        if y is None:
+        if y is not None:
+            labels = read_array_labels(x, y, names)
+        else:
+            labels = np.full(x.shape[0], None)
             key = "data.y" if split == "train" else f"data.y_{split}"
             note(f"{x.where} has no labels" + ("" if x.format == "IDX" else f"; {key} can name them"))
-    return {split: _read_split(split, x, y, names) for split, (x, y) in stored.items()}, names
+        splits[split] = ImageSplit(x.load(mapped=True), labels, row_ids(split, x.shape[0]))
+    return splits, names
 
 
 def _find_splits(file: ArrayFile, config: ImagesConfig) -> dict[str, tuple[StoredArray, StoredArray | None]]:
@@ -83,15 +88,6 @@ def _find_name(key: str, content: str, split: str, arrays: Mapping[str, object])
     """Return the array of a split among those that are there, such as `x`, `x_train` or `train_images`."""
     main = (key,) if split == "train" else ()
     return next((name for name in (*main, f"{key}_{split}", f"{split}_{content}") if name in arrays), None)
-
-
-def _read_split(split: str, x: StoredArray, y: StoredArray | None, names: Sequence[str] | None) -> ImageSplit:
-    """Read an array of images and its labels, `(N,)` or `(N, 1)`; None means unlabelled."""
-    if y is not None and y.shape not in (x.shape[:1], (*x.shape[:1], 1)):
-        raise DataError(f"{y.where}: {x.shape[0]:,} images, but labels of shape {y.shape}")
-    images = x.load(mapped=True)
-    labels = np.full(len(images), None) if y is None else label_strings(y.load(), names)
-    return ImageSplit(images, labels, row_ids(split, len(images)))
 
 
 def read_table_images(tables: dict[str, Table], config: ImagesConfig) -> dict[str, ImageSplit]:

@@ -83,24 +83,6 @@ def test_nothing_is_written_beside_the_file(context, write):
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("suffix", ["tsv", "parquet", "jsonl"])
-def test_other_formats_give_the_same_rows(context, write, tmp_path, suffix):
-    frame = pd.DataFrame({"x": [1.5, None, 3], "c": ["u", "v", None], "label": ["no", None, "yes"]})
-    path = tmp_path / f"t.{suffix}"
-    if suffix == "tsv":
-        frame.to_csv(path, sep="\t", index=False)
-    elif suffix == "parquet":
-        frame.to_parquet(path)
-    else:
-        frame.to_json(path, orient="records", lines=True)
-    data = load(context, str(path))
-    assert kinds(data) == {"x": "numeric", "c": "category"}
-    assert data.class_names == ("no", "yes")
-    assert train(data).labels.tolist() == [0, -1, 1]
-    assert np.array_equal(train(data).columns["x"], [1.5, np.nan, 3], equal_nan=True)
-    assert train(data).columns["c"].tolist() == ["u", "v", None]
-
-
 def test_class_names_inside_a_parquet_file_are_used(context, tmp_path):
     features = datasets.Features(
         {"x": datasets.Value("int64"), "label": datasets.ClassLabel(names=["b", "a"])}
@@ -142,14 +124,6 @@ def test_short_lines_blank_lines_and_a_trailing_delimiter(context, write):
     assert data.notes[0].endswith(
         "1 of 52 rows cannot be read and are left out (line 103: 1 cell, but the header has 3)"
     )
-
-
-@pytest.mark.parametrize("separator", [";", "\t", "|"])
-def test_the_delimiter_is_taken_from_the_header(context, write, separator):
-    content = "x,label\n1,a\n2,b\n".replace(",", separator)
-    data = load(context, write(content))
-    assert kinds(data) == {"x": "numeric"}
-    assert kinds(load(context, write(content), delimiter=separator)) == {"x": "numeric"}
 
 
 def test_numbers_can_be_categories_and_columns_can_be_left_out(context, write):

@@ -74,7 +74,7 @@ def test_several_sets_in_a_folder(load, idx, tmp_path):
 def test_labels_of_another_length(load, idx, tmp_path):
     idx("train-images-idx3-ubyte", GREY)
     idx("train-labels-idx1-ubyte", LABELS[:5])
-    with pytest.raises(DataError, match=r"10 images, but labels of shape \(5,\)"):
+    with pytest.raises(DataError, match=r"10 rows, but labels of shape \(5,\)"):
         load(tmp_path)
 
 
