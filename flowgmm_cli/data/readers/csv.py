@@ -7,7 +7,7 @@ block is split line by line instead, which gives the line number of every proble
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache
 from itertools import product
@@ -19,7 +19,16 @@ import pyarrow.csv as pa_csv
 
 from flowgmm_cli.data.readers.base import translate_errors
 from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, MAX_RECORD, ByteSource, long_line
-from flowgmm_cli.data.readers.records import Record, count_lines, read_record, regular_end, split_records
+from flowgmm_cli.data.readers.records import (
+    MAX_CELL_LINES,
+    Record,
+    count_lines,
+    long_cells,
+    long_parts,
+    read_record,
+    regular_end,
+    split_records,
+)
 from flowgmm_cli.data.readers.row_errors import RowError
 from flowgmm_cli.data.readers.table import RawBatch, ReadSettings, TableReader
 from flowgmm_cli.data.sources.columns import MISSING_WORDS
@@ -29,6 +38,7 @@ from flowgmm_cli.errors import DataError
 
 BLOCK = 2**20
 """Bytes read at once."""
+_COLUMN_BYTES, _MAX_BLOCK = 2**7, 2**24  # more are read of wide tables: Arrow prepares each column of a block
 
 _NULL_WORDS = [
     "",
@@ -59,6 +69,8 @@ class CsvReader(TableReader):
         self._suffix = suffix
         self._extra = False  # a delimiter ends each line
         self._notes: list[str] = []
+        self._note = note
+        self._has_noted_long_cell = False
         # standard input cannot be opened again: the first iteration continues this stream
         self._open_stream: tuple[BinaryIO, bytes, int] | None = None
         with translate_errors(self.name, "csv"), ExitStack() as stack:
@@ -144,8 +156,9 @@ class CsvReader(TableReader):
         self, stream: BinaryIO, tail: bytes, line: int, columns: Sequence[str], numbers: Collection[str]
     ) -> Iterator[RawBatch]:
         last = False
+        size = max(BLOCK, min(_COLUMN_BYTES * len(self.names), _MAX_BLOCK))
         while not last:
-            more = stream.read(BLOCK)
+            more = stream.read(size)
             last = not more
             data = tail + more
             end = regular_end(data, self._delimiter, last=last)
@@ -181,6 +194,8 @@ class CsvReader(TableReader):
                 return None
             table = self._convert_numbers(table, numbers)
         rows = table.num_rows
+        if lines - rows >= MAX_CELL_LINES - 1 and b'"' in block and not self._has_noted_long_cell:
+            self._note_long_cell(long_parts(block, line))
         has_line_each = lines + (not block.endswith((b"\n", b"\r"))) == rows
         places = range(line, line + rows) if has_line_each else self._find_lines(block, line, rows)
         return RawBatch(table, {}, places, "line")
@@ -246,6 +261,8 @@ class CsvReader(TableReader):
     ) -> tuple[RawBatch, int]:
         """Parse a block line by line; return the rows and the number of bytes they take."""
         records, used = split_records(block, line=line, delimiter=self._delimiter, last=last)
+        if count_lines(block[:used]) - len(records) >= MAX_CELL_LINES - 1 and not self._has_noted_long_cell:
+            self._note_long_cell(long_cells(records))
         check_encoding = not _is_utf8(block[:used])
         errors = {}
         for position, record in enumerate(records):
@@ -268,6 +285,17 @@ class CsvReader(TableReader):
         )
         places = [record.line for record in records]
         return RawBatch(self._convert_numbers(table, ()), errors, places, "line"), used
+
+    def _note_long_cell(self, cells: Iterable[tuple[int, str]]) -> None:
+        """Note a cell of which most lines look like rows: a stray quote may open it."""
+        delimiters = len(self.names) - (not self._extra)
+        for line, cell in cells:
+            inner = cell.splitlines()[1:-1]
+            if 2 * sum(text.count(self._delimiter) == delimiters for text in inner) >= len(inner):
+                self._has_noted_long_cell = True
+                span = f"the cell at line {line:,} spans {len(inner) + 2:,} lines"
+                self._note(f"{self.name}: {span}: a quote that is not closed?")
+                return
 
     def _check_cell_count(self, record: Record) -> RowError | None:
         """Return an error if a record has another number of cells than the header, apart from empty ones."""

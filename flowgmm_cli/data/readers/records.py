@@ -8,7 +8,7 @@ continues with the next line.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -18,6 +18,8 @@ import numpy as np
 from flowgmm_cli.data.readers.byte_source import MAX_RECORD
 from flowgmm_cli.data.readers.row_errors import RowError
 
+MAX_CELL_LINES = 30
+"""Number of lines from which on a cell is conspicuous."""
 _QUOTE, _NEWLINE, _RETURN = 34, 10, 13
 _UNCLOSED_HINT = "put the closing quote in, or double a quote that is part of the cell"
 
@@ -108,6 +110,32 @@ def split_records(data: bytes, *, line: int, delimiter: str, last: bool) -> tupl
         used += sum(map(len, lines[at : at + count]))
         at += count
     return records, used
+
+
+def long_parts(data: bytes, line: int) -> Iterator[tuple[int, str]]:
+    """Yield the line number and the text of quoted parts of many lines, of a block for `regular_end`."""
+    content = np.frombuffer(data, dtype=np.uint8)
+    breaks = np.flatnonzero(content == (_NEWLINE if b"\n" in data else _RETURN))
+    quotes = np.flatnonzero(content == _QUOTE)
+    closing = np.unique(
+        np.searchsorted(quotes, breaks[:: MAX_CELL_LINES - 1])
+    )  # the next quote of a few breaks
+    closing = closing[closing % 2 == 1]
+    start, end = quotes[closing - 1], quotes[closing]
+    first, stop = np.searchsorted(breaks, start), np.searchsorted(breaks, end)
+    for place in np.flatnonzero(stop - first >= MAX_CELL_LINES - 1).tolist():
+        yield line + int(first[place]), data[start[place] + 1 : end[place]].decode()
+
+
+def long_cells(records: Iterable[Record]) -> Iterator[tuple[int, str]]:
+    """Yield the line numbers and the texts of cells of many lines."""
+    for record in records:
+        line = record.line
+        for cell in record.cells:
+            breaks = max(cell.count("\n"), cell.count("\r"))
+            if breaks >= MAX_CELL_LINES - 1:
+                yield line, cell
+            line += breaks
 
 
 def read_record(

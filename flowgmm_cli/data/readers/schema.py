@@ -135,12 +135,13 @@ class ColumnMatch:
     @property
     def numbers(self) -> list[str]:
         """The columns whose cells must be numbers, without those that are passed on as they are."""
+        kept = set(self.kept)
         return [
             part
             for column, parts in self.inputs
             for part in parts
             if (column.kind == "numeric" or (column.kind in ("vector", "image") and len(parts) > 1))
-            and part not in self.kept
+            and part not in kept
         ]
 
 
@@ -221,7 +222,7 @@ def _missing_columns(
     what = "no column" if len(missing) == 1 else "no columns"
     hint = "add the missing columns, or rename the columns as in the training data"
     vectors = [
-        column for column in schema.columns if column.name in missing and column.kind in ("vector", "image")
+        column for column in schema.columns if column.kind in ("vector", "image") and column.name in missing
     ]
     if vectors:
         name, size = vectors[0].name, math.prod(vectors[0].shape)

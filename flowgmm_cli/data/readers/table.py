@@ -173,8 +173,9 @@ class SeveralFiles(TableReader):
 
 
 def _require_same_columns(first: TableReader, other: TableReader) -> None:
-    details = [f"`{name}` is missing in {other.name}" for name in first.names if name not in other.names]
-    details += [f"`{name}` is missing in {first.name}" for name in other.names if name not in first.names]
+    names, others = set(first.names), set(other.names)
+    details = [f"`{name}` is missing in {other.name}" for name in first.names if name not in others]
+    details += [f"`{name}` is missing in {first.name}" for name in other.names if name not in names]
     if details:
         raise DataError(
             f"{first.name} and {other.name} have different columns",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flowgmm_cli.api import Column, DataContext
 from flowgmm_cli.data.readers import csv as reader
 from flowgmm_cli.data.readers import records
-from flowgmm_cli.data.readers.open import open_rows
+from flowgmm_cli.data.readers.open import open_rows, open_table
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.readers.table import ReadSettings
 from flowgmm_cli.errors import DataError, UsageError
@@ -194,6 +194,13 @@ def test_an_unclosed_quote_is_an_error_of_its_own_line_only(read, rows, write, m
     assert same(columns["x"][good], good)
     assert columns["text"][99] == 'say "99"'
     assert columns["text"][101] == 'say "101"'
+
+
+def test_a_block_of_a_wide_table_holds_many_rows(write, monkeypatch):
+    """Arrow prepares every column of a block, which takes longer than to parse a cell."""
+    monkeypatch.setattr(reader, "BLOCK", 1000)
+    path = write(",".join(f"c{i}" for i in range(200)) + "\n" + (",".join("1" * 200) + "\n") * 50)
+    assert len(list(open_table(path, note=print).batches())) == 1
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "\ufeff", "x,colour,y\n", "x,colour,y"])

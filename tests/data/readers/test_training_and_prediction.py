@@ -31,8 +31,8 @@ NAMES = ["name", "c", "t", "kind"]
 LINE = re.compile(r":(\d+): |line (\d+): ")
 
 
-def read_for_training(path, form, **options):
-    table = read_table(str(path), form, note=lambda text: None, **options)
+def read_for_training(path, form, notes=None, **options):
+    table = read_table(str(path), form, note=[].append if notes is None else notes.append, **options)
     return {
         "c": strings(table.data["c"]).tolist(),
         "t": texts([table.data["t"]]).tolist(),
@@ -40,9 +40,10 @@ def read_for_training(path, form, **options):
     }
 
 
-def read_for_prediction(path, form, **options):
-    schema = InputSchema(SCHEMA.columns, SCHEMA.class_names, label="kind", settings=form)
-    chunks = list(open_rows(str(path), schema, context=DataContext(), **options))
+def read_for_prediction(path, form, notes=None, **options):
+    schema = InputSchema(SCHEMA.columns, SCHEMA.class_names, label="kind", id="name", settings=form)
+    context = DataContext(note=[].append if notes is None else notes.append)
+    chunks = list(open_rows(str(path), schema, context=context, **options))
     good = [np.delete(np.arange(len(chunk)), list(chunk.problems)) for chunk in chunks]
     cells = {
         name: [
@@ -241,6 +242,22 @@ def test_training_leaves_a_few_faulty_lines_out_and_says_so(tmp_path, faulty, on
     assert notes[0].startswith(
         f"{path}: {faulty} of 200 rows cannot be read and are left out (line 2: 3 cells"
     )
+
+
+@pytest.mark.parametrize("before", ["", "0\tu\tmore\ta\t5\n", '9\tu\t"two\nlines"\ta\n'])
+@pytest.mark.parametrize(("inner", "is_noted"), [("4\tv\trow\tb\n", True), ("a line of a letter\n", False)])
+@pytest.mark.parametrize("block", [500, 2**20])
+def test_a_cell_that_holds_many_rows_is_noted_once(tmp_path, monkeypatch, before, inner, is_noted, block):
+    monkeypatch.setattr(reader, "BLOCK", block)
+    path = tmp_path / "t.tsv"
+    cell = f'1\tu\t"say ""so""\n{inner * 38}the end"\ta\n'
+    path.write_text("\t".join(NAMES) + "\n" + before + "2\tu\tx\tb\n" * 10 + cell * 2)
+    line = 12 + before.count("\n")
+    note = f"{path}: the cell at line {line} spans 40 lines: a quote that is not closed?"
+    for read in (read_for_training, read_for_prediction):
+        notes = []
+        read(path, ReadSettings(), on_error="keep", notes=notes)
+        assert [text for text in notes if "cannot be read" not in text] == [note] * is_noted
 
 
 def test_files_of_several_formats_are_one_table(tmp_path):
