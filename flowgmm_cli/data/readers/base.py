@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.errors import DataError, FlowgmmError
 from flowgmm_cli.messages import first_line
 
+Item = TypeVar("Item")
 _MAX_CHUNK_NUMBERS = 4 * 2**20  # 32 MiB of float64
 _MAX_TEXTS = 4096  # in a chunk: encoding one takes long
 
@@ -107,9 +108,9 @@ class MemoryReader:
             yield Chunk(rows, part.start, unknown_labels=within(self._unknown_labels, part))
 
 
-def within(texts: Mapping[int, str], part: slice) -> dict[int, str]:
-    """Return the texts of the positions in a slice, by position in the slice."""
-    return {place - part.start: text for place, text in texts.items() if part.start <= place < part.stop}
+def within(items: Mapping[int, Item], part: slice) -> dict[int, Item]:
+    """Return the items of the positions in a slice, by position in the slice."""
+    return {place - part.start: item for place, item in items.items() if part.start <= place < part.stop}
 
 
 def note_once(context: DataContext) -> Callable[[str], None]:

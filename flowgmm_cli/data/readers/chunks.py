@@ -15,7 +15,7 @@ from flowgmm_cli.data.dates import parse_dates
 from flowgmm_cli.data.labels import UNLABELLED
 from flowgmm_cli.data.readers.base import Chunk, ReadOptions, row_numbers, unlabelled
 from flowgmm_cli.data.readers.row_errors import RowError, raise_or_skip
-from flowgmm_cli.data.readers.schema import ColumnMatch, InputSchema, match_columns
+from flowgmm_cli.data.readers.schema import InputSchema, match_columns
 from flowgmm_cli.data.readers.table import RawBatch, TableReader
 from flowgmm_cli.data.sources.columns import (
     ValueIndex,
@@ -33,59 +33,6 @@ from flowgmm_cli.messages import shorten
 _UNKNOWN = -2  # code of a label that is not a class of the model
 
 
-class ChunkBuilder:
-    """Convert raw batches to chunks.
-
-    `codes` maps label cells to class indices, -1 for no label, where labels are not class names.
-    """
-
-    def __init__(
-        self,
-        schema: InputSchema,
-        match: ColumnMatch,
-        *,
-        name: str,
-        options: ReadOptions,
-        codes: Mapping[str, int] | None = None,
-    ) -> None:
-        self._match = match
-        self._name = name
-        self._on_error = options.on_error
-        self._encode_labels = LabelEncoder(
-            {**dict.fromkeys(schema.unlabelled, -1), **(codes or schema.class_index)}
-        )
-
-    def __call__(self, batch: RawBatch, start: int) -> Chunk:
-        """Convert a batch that begins `start` rows after the start of the input."""
-        errors = dict(batch.errors)
-        columns = {}
-        for column, parts in self._match.inputs:
-            columns[column.name], cell_errors = parse_cells(
-                column, [batch.table.column(part) for part in parts], parts
-            )
-            errors = cell_errors | errors
-
-        problems = raise_or_skip(
-            errors, name=batch.source or self._name, locate=batch.locate, on_error=self._on_error
-        )
-        labels, unknown = self._labels(batch.table)
-        kept = {name: batch.table.column(name).combine_chunks() for name in self._match.kept}
-        return Chunk(Rows(columns, labels, self._ids(batch.table, start)), start, problems, unknown, kept)
-
-    def _labels(self, table: pa.Table) -> tuple[Ints, dict[int, str]]:
-        if self._match.label is None:
-            return unlabelled(table.num_rows), {}
-        return self._encode_labels(strings(table.column(self._match.label)))
-
-    def _ids(self, table: pa.Table, start: int) -> Array:
-        if self._match.id is None:
-            return row_numbers(start, table.num_rows)
-        ids = strings(table.column(self._match.id))
-        if None in ids.tolist():
-            ids = np.where(ids == None, row_numbers(start, len(ids)), ids)  # noqa: E711 - elementwise
-        return ids
-
-
 class TableChunks:
     """Reader of the chunks of a table for a model; columns are matched now, rows when they are read."""
 
@@ -95,21 +42,42 @@ class TableChunks:
         if self.total == 0:
             raise DataError(f"{self.name} has no rows", hint=table.empty_hint)
         self._table = table
+        self._options = options
         self._size = options.chunk_size(schema.columns)
         self._match = match_columns(
             schema, table.names, where=self.name, note=options.note, keep=options.keep
         )
-        codes = None
-        if names := table.class_names.get(self._match.label or ""):
-            index = schema.class_index
+        codes = index = schema.class_index
+        if names := table.class_names.get(self._match.label or ""):  # label cells are codes, -1 for no label
             codes = {str(code): index[name] for code, name in enumerate(names) if name in index} | {"-1": -1}
-        self._build_chunk = ChunkBuilder(schema, self._match, name=self.name, options=options, codes=codes)
+        self._encode_labels = LabelEncoder({**dict.fromkeys(schema.unlabelled, -1), **(codes or index)})
 
     def __iter__(self) -> Iterator[Chunk]:
         start = 0
         for batch in self._table.batches(self._match.needed, numbers=self._match.numbers, size=self._size):
             yield self._build_chunk(batch, start)
             start += len(batch)
+
+    def _build_chunk(self, batch: RawBatch, start: int) -> Chunk:
+        """Convert a batch that begins `start` rows after the start of the input."""
+        table, match = batch.table, self._match
+        errors = dict(batch.errors)
+        columns = {}
+        for column, parts in match.inputs:
+            cells = [table.column(part) for part in parts]
+            columns[column.name], cell_errors = parse_cells(column, cells, parts)
+            errors = cell_errors | errors
+        problems = raise_or_skip(
+            errors, name=batch.source, locate=batch.locate, on_error=self._options.on_error
+        )
+        labels, unknown = unlabelled(len(batch)), dict[int, str]()
+        if match.label is not None:
+            labels, unknown = self._encode_labels(strings(table.column(match.label)))
+        ids = row_numbers(start, len(batch)) if match.id is None else strings(table.column(match.id))
+        if match.id is not None and (empty := ids == None).any():  # noqa: E711 - elementwise
+            ids = np.where(empty, row_numbers(start, len(batch)), ids)
+        kept = {name: table.column(name).combine_chunks() for name in match.kept}
+        return Chunk(Rows(columns, labels, ids), start, problems, unknown, kept)
 
 
 class LabelEncoder:

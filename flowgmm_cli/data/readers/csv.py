@@ -10,8 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache
-from itertools import product
-from typing import BinaryIO, overload
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -40,10 +39,8 @@ BLOCK = 2**20
 """Bytes read at once."""
 _COLUMN_BYTES, _MAX_BLOCK = 2**7, 2**24  # more are read of wide tables: Arrow prepares each column of a block
 
-_NULL_WORDS = [
-    "",
-    *sorted({change(word) for word, change in product(MISSING_WORDS, (str.lower, str.upper, str.title))}),
-]
+_CASES = (str.lower, str.upper, str.title)
+_NULL_WORDS = ["", *sorted({change(word) for word in MISSING_WORDS for change in _CASES})]
 _EXTRA = "\0"  # name of the empty column behind a delimiter at the end of each line
 _EMPTY_HINT = "a header line and rows are needed"
 _SEPARATOR_LINE = re.compile(rb"sep=(.)\s*", re.IGNORECASE)  # Excel writes it above the header
@@ -196,19 +193,15 @@ class CsvReader(TableReader):
         rows = table.num_rows
         if lines - rows >= MAX_CELL_LINES - 1 and b'"' in block and not self._has_noted_long_cell:
             self._note_long_cell(long_parts(block, line))
-        has_line_each = lines + (not block.endswith((b"\n", b"\r"))) == rows
-        places = range(line, line + rows) if has_line_each else self._find_lines(block, line, rows)
-        return RawBatch(table, {}, places, "line")
-
-    def _find_lines(self, block: bytes, line: int, rows: int) -> _LineNumbers:
-        """Return the line numbers of the records of a block from line `line` on."""
+        if lines + (not block.endswith((b"\n", b"\r"))) == rows:
+            return RawBatch(table, {}, range(line, line + rows).__getitem__, "line")
 
         @cache
-        def find() -> Sequence[int]:
+        def find_lines() -> list[int]:
             records, _ = split_records(block, line=line, delimiter=self._delimiter, last=True)
             return [record.line for record in records]
 
-        return _LineNumbers(find, range(rows))
+        return RawBatch(table, {}, lambda position: find_lines()[position], "line")
 
     def _read_arrow(self, block: bytes, columns: Sequence[str], numbers: Collection[str]) -> pa.Table | None:
         types = {name: pa.float64() if name in numbers else pa.string() for name in columns}
@@ -267,24 +260,16 @@ class CsvReader(TableReader):
         errors = {}
         for position, record in enumerate(records):
             error = record.error or self._check_cell_count(record)
-            if error is None and check_encoding:
-                error = self._check_encoding(record)
+            error = error or (self._check_encoding(record) if check_encoding else None)
             if error is not None:
                 errors[position] = error
+        rows = [None if position in errors else record.cells for position, record in enumerate(records)]
+        columns_at = [(name, self._place[name]) for name in columns]
         table = pa.table(
-            {
-                name: pa.array(
-                    [
-                        None if position in errors else record.cells[self._place[name]]
-                        for position, record in enumerate(records)
-                    ],
-                    pa.string(),
-                )
-                for name in columns
-            }
+            {name: pa.array([cells and cells[at] for cells in rows], pa.string()) for name, at in columns_at}
         )
-        places = [record.line for record in records]
-        return RawBatch(self._convert_numbers(table, ()), errors, places, "line"), used
+        table = self._convert_numbers(table, ())
+        return RawBatch(table, errors, lambda position: records[position].line, "line"), used
 
     def _note_long_cell(self, cells: Iterable[tuple[int, str]]) -> None:
         """Note a cell of which most lines look like rows: a stray quote may open it."""
@@ -313,27 +298,6 @@ class CsvReader(TableReader):
             if any("\ud800" <= char <= "\udfff" for char in cell):
                 return RowError(f"the cell of column `{name}` is not UTF-8 text", ENCODING_HINT)
         return None
-
-
-class _LineNumbers(Sequence[int]):
-    """Line numbers of the records of a block, which are found when one of them is asked for."""
-
-    def __init__(self, find: Callable[[], Sequence[int]], positions: range) -> None:
-        self._find = find
-        self._positions = positions
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    @overload
-    def __getitem__(self, index: int) -> int: ...
-    @overload
-    def __getitem__(self, index: slice) -> _LineNumbers: ...
-    def __getitem__(self, index: int | slice) -> int | _LineNumbers:
-        """Return the line of a record, or those of some records."""
-        if isinstance(index, slice):
-            return _LineNumbers(self._find, self._positions[index])
-        return self._find()[self._positions[index]]
 
 
 def _is_like(comment: bytes, following: Sequence[bytes]) -> bool:

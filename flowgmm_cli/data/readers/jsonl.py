@@ -64,7 +64,7 @@ class JsonlReader(TableReader):
             yield RawBatch(
                 pa.table({name: to_arrow([row.get(name) for row in rows]) for name in columns}),
                 {position: row for position, (_, row, _) in enumerate(batch) if isinstance(row, RowError)},
-                [number for number, *_ in batch],
+                [number for number, *_ in batch].__getitem__,
                 "line",
             )
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from flowgmm_cli.data.array_types import Bytes, Ints
 from flowgmm_cli.data.readers.byte_source import MAX_RECORD
 from flowgmm_cli.data.readers.row_errors import RowError
 
@@ -52,9 +53,7 @@ def regular_end(data: bytes, delimiter: str, *, last: bool) -> int | None:
     return _last_break(data, b"\r", len(data) - 1, quotes)  # an LF may follow the last CR
 
 
-def _last_break(
-    data: bytes, mark: bytes, end: int, quotes: np.ndarray[tuple[int], np.dtype[np.int64]]
-) -> int:
+def _last_break(data: bytes, mark: bytes, end: int, quotes: Ints) -> int:
     """Return the end of the last record that a line break in `data[:end]` completes, or 0."""
     while (position := data.rfind(mark, 0, end)) >= 0:
         before = int(np.searchsorted(quotes, position))
@@ -64,18 +63,12 @@ def _last_break(
     return 0
 
 
-def _quotes_enclose_cells(
-    content: np.ndarray[tuple[int], np.dtype[np.uint8]],
-    quotes: np.ndarray[tuple[int], np.dtype[np.int64]],
-    delimiter: int,
-) -> bool:
+def _quotes_enclose_cells(content: Bytes, quotes: Ints, delimiter: int) -> bool:
     """Return True if opening quotes are at the start of cells and closing quotes at the end."""
     beside = np.array([delimiter, _NEWLINE, _RETURN, _QUOTE], dtype=np.uint8)
-    opening = quotes[0::2]
-    opening = opening[opening > 0]
-    closing = quotes[1::2]
-    closing = closing[closing < len(content) - 1]
-    return bool(np.isin(content[opening - 1], beside).all() and np.isin(content[closing + 1], beside).all())
+    opening, closing = quotes[0::2], quotes[1::2]
+    outside = [content[opening[opening > 0] - 1], content[closing[closing < len(content) - 1] + 1]]
+    return bool(np.isin(np.concatenate(outside), beside).all())
 
 
 def count_lines(data: bytes) -> int:
@@ -156,25 +149,17 @@ def read_record(
         ahead = lines[end : end + step]  # each time twice as many, so that few bytes are scanned often
         size, end, step = size + sum(map(len, ahead)), end + len(ahead), 2 * step
         if any(b'"' in line for line in ahead):
-            cells, state, length = _scan(_decode(b"".join(lines[at:end])), delimiter)
+            text = _decode(b"".join(lines[at:end]))
+            cells, state, length = _scan(text, delimiter)
     if state == "open" and not last and size <= MAX_RECORD:
         return None, 0
     if state == "ok":
-        return Record(number, cells), _count_lines_of(lines, at, length)
+        return Record(number, cells), len(text[:length].encode("utf-8", "surrogateescape").splitlines())
     return Record(number, (), RowError("a quote is opened and never closed", _UNCLOSED_HINT)), 1
 
 
-def _count_lines_of(lines: Sequence[bytes], at: int, length: int) -> int:
-    """Return the number of lines that the first `length` characters from line `at` on take."""
-    end = at
-    while length > 0:
-        length -= len(_decode(lines[end]))
-        end += 1
-    return end - at
-
-
 def _scan(text: str, delimiter: str) -> tuple[list[str], Literal["ok", "open", "junk"], int]:
-    """Parse the record at the start of a text: its cells, the state of its quotes, its length.
+    """Parse the record at the start of a text: cells, state of the quotes, length without line end.
 
     State `open`: a quote is not closed; `junk`: characters follow the closing quote of a cell.
     """
@@ -182,10 +167,7 @@ def _scan(text: str, delimiter: str) -> tuple[list[str], Literal["ok", "open", "
     cells: list[str] = []
     state: Literal["ok", "open", "junk"] = "ok"
     position = 0
-    while True:
-        cell = field.match(text, position)
-        if cell is None:  # never happens: the pattern matches the empty string
-            break
+    while cell := field.match(text, position):  # which matches the empty string, too
         quoted, rest, plain = cell.groups()
         if quoted is None:
             cells.append(plain)
@@ -198,9 +180,6 @@ def _scan(text: str, delimiter: str) -> tuple[list[str], Literal["ok", "open", "
         if not text.startswith(delimiter, position):
             break
         position += len(delimiter)
-    for ending in ("\r\n", "\n", "\r"):
-        if text.startswith(ending, position):
-            return cells, state, position + len(ending)
     return cells, state, position
 
 

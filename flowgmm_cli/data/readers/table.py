@@ -9,19 +9,20 @@ table = load_table(reader, on_error=None, note=print)           # all rows in me
 from __future__ import annotations
 
 import json
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.data.array_types import Ints, Strings
 from flowgmm_cli.data.labels import label_cells
-from flowgmm_cli.data.readers.base import translate_errors
+from flowgmm_cli.data.readers.base import translate_errors, within
 from flowgmm_cli.data.readers.byte_source import FileStamp
 from flowgmm_cli.data.readers.row_errors import FaultyRows, OnError, RowError
 from flowgmm_cli.data.sources.columns import strings
@@ -49,14 +50,14 @@ class RawBatch:
     Attributes:
         table: the columns to read; the cells of a malformed row are null.
         errors: position -> error of the whole row.
-        places: line or row numbers; None counts rows from the start of the input.
+        place: gives the line or row number of a position; None counts rows from the start of the input.
         unit: `line` or `row`.
         source: name of the file in messages.
     """
 
     table: pa.Table
     errors: Mapping[int, RowError] = field(default_factory=dict)
-    places: Sequence[int] | None = None
+    place: Callable[[int], int] | None = None
     unit: str = "row"
     source: str = ""
 
@@ -69,17 +70,20 @@ class RawBatch:
             yield self
             return
         for part in iterate_batches(len(self), size):
-            yield RawBatch(
-                self.table.slice(part.start, part.stop - part.start),
-                {at - part.start: self.errors[at] for at in self.errors if part.start <= at < part.stop},
-                None if self.places is None else self.places[part],
-                self.unit,
-                self.source,
+            yield replace(
+                self,
+                table=self.table.slice(part.start, part.stop - part.start),
+                errors=within(self.errors, part),
+                place=self.place and partial(_shift, self.place, part.start),
             )
 
     def locate(self, position: int) -> str:
         """Return the place of a row: `line 17` or `row 3`."""
-        return f"{self.unit} {position + 1 if self.places is None else self.places[position]}"
+        return f"{self.unit} {position + 1 if self.place is None else self.place(position)}"
+
+
+def _shift(place: Callable[[int], int], start: int, position: int) -> int:
+    return place(start + position)
 
 
 class TableReader(ABC):
@@ -105,11 +109,7 @@ class TableReader(ABC):
     files: Sequence[FileStamp] = ()
 
     def batches(
-        self,
-        columns: Collection[str] | None = None,
-        *,
-        numbers: Collection[str] = (),
-        size: int = BATCH_ROWS,
+        self, columns: Collection[str] | None = None, *, numbers: Collection[str] = (), size: int = BATCH_ROWS
     ) -> Iterator[RawBatch]:
         """Read the rows from the start, in batches of at most `size`; standard input can be read only once.
 
@@ -127,11 +127,9 @@ class TableReader(ABC):
         with translate_errors(self.name, self.format):
             for raw in self._read(needed, frozenset(numbers), size):
                 for batch in raw.split(size):
-                    places = batch.places
-                    if places is None:
-                        places = range(start + 1, start + len(batch) + 1)
+                    place = batch.place or partial(operator.add, start + 1)
                     start += len(batch)
-                    yield RawBatch(batch.table, batch.errors, places, batch.unit, batch.source or self.name)
+                    yield replace(batch, place=place, source=batch.source or self.name)
         if start == 0:
             raise DataError(f"{self.name} has no rows", hint=self.empty_hint)
 
@@ -285,20 +283,12 @@ def concatenate(parts: Sequence[pa.Table]) -> pa.Table:
         return pa.concat_tables(parts, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         pass
-    columns = {}
-    for name in parts[0].column_names:
-        pieces = [part.column(name) for part in parts]
-        if len({piece.type for piece in pieces if not pa.types.is_null(piece.type)}) > 1:
-            pieces = [pa.chunked_array([to_arrow_texts(piece.to_pylist())]) for piece in pieces]
-        columns[name] = pa.chunked_array(
-            [pc.cast(chunk, _type_of(pieces)) for piece in pieces for chunk in piece.chunks],
-            _type_of(pieces),
-        )
-    return pa.table(columns)
-
-
-def _type_of(pieces: Sequence[pa.ChunkedArray]) -> pa.DataType:
-    return next((piece.type for piece in pieces if not pa.types.is_null(piece.type)), pa.null())
+    parts = [part.select(parts[0].column_names) for part in parts]
+    for place, name in enumerate(parts[0].column_names):
+        if len({part[name].type for part in parts} - {pa.null()}) > 1:
+            texts = [to_arrow_texts(part[name].to_pylist()) for part in parts]
+            parts = [part.set_column(place, name, cells) for part, cells in zip(parts, texts, strict=True)]
+    return pa.concat_tables(parts, promote_options="permissive")
 
 
 def to_arrow(values: Sequence[Any]) -> pa.Array:

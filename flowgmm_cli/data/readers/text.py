@@ -37,5 +37,5 @@ class TextReader(TableReader):
                         cells.append(None)
                         errors[position] = RowError(NOT_UTF8, ENCODING_HINT)
                 table = pa.table({name: pa.array(cells, pa.string()) for name in columns})
-                yield RawBatch(table, errors, range(start, start + len(batch)), "line")
+                yield RawBatch(table, errors, range(start, start + len(batch)).__getitem__, "line")
                 start += len(batch)

@@ -144,8 +144,7 @@ READ = {"c": ["u", None], "t": ["ä", "x"], "kind": ["a", "b"]}
 
 
 @pytest.mark.parametrize(
-    ("suffix", "pack"),
-    [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress), ("zst", zstd)],
+    ("suffix", "pack"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress), ("zst", zstd)]
 )
 def test_compressed_files(tmp_path, suffix, pack):
     path = tmp_path / f"t.csv.{suffix}"
