@@ -45,8 +45,7 @@ def list_plugins(
     known = registry()
     entries = [entry.inspect() if check else entry for entry in known.entries(_check_kind(kind))]
     for entry in known.recipes if kind in (None, "recipe") else ():
-        entry = replace(entry, summary=f"recipes in {entry.target}; see `flowgmm recipes list`")
-        entries.append(replace(entry, state="disabled") if known.is_disabled(entry.package) else entry)
+        entries.append(replace(entry, summary=f"recipes in {entry.target}; see `flowgmm recipes list`"))
     rows = [_row(entry) for entry in entries]
     if as_json:
         output.print_json({"schema": "flowgmm/plugins/1", "plugins": rows, "problems": list(known.problems)})

@@ -88,7 +88,7 @@ class Registry:
     @property
     def recipes(self) -> list[Entry]:
         """The recipe folders of installed plugins."""
-        return [entry for entry in self._installed if entry.kind == "recipe"]
+        return [self._disable(entry) for entry in self._installed if entry.kind == "recipe"]
 
     def with_spec(self, kind: str, name: str, spec: Spec, *, plugins: bool = True) -> Registry:
         """Return this registry with a further built-in spec, and without plugins if `plugins` is false."""
@@ -132,30 +132,30 @@ class Registry:
         origin["api"] = entry.spec().api
         return {**origin, "path": entry.path, "sha256": entry.digest} if entry.path else origin
 
-    def is_disabled(self, package: str) -> bool:
-        """Return whether `FLOWGMM_DISABLE_PLUGINS` names the package."""
-        return "all" in self._disabled or package in self._disabled
+    def _disable(self, entry: Entry) -> Entry:
+        """Return the entry with its state if `FLOWGMM_DISABLE_PLUGINS` names its package."""
+        if not self._disabled & {"all", entry.package}:
+            return entry
+        return replace(entry, state="disabled", problem="switched off by FLOWGMM_DISABLE_PLUGINS")
 
     def _plugin_entries(self, kind: str) -> list[Entry]:
         if kind not in self._plugins:
-            entries = [entry for entry in self._installed if entry.kind == kind]
+            entries = [self._disable(entry) for entry in self._installed if entry.kind == kind]
             self._plugins[kind] = [self._with_state(entry, entries) for entry in entries]
         return self._plugins[kind]
 
     def _with_state(self, entry: Entry, entries: list[Entry]) -> Entry:
-        if self.is_disabled(entry.package):
-            return replace(entry, state="disabled", problem="switched off by FLOWGMM_DISABLE_PLUGINS")
+        same = [other for other in entries if other.name == entry.name and other.state != "disabled"]
+        rivals = [other.origin for other in same if other != entry]
+        if entry.state == "disabled":
+            return entry
         if entry.name in self._builtins.get(entry.kind, {}):
             problem = f"a built-in has this name; write `use: {entry.qualified}`"
-            return replace(entry, state="conflict", problem=problem)
-        rivals = [
-            other.origin
-            for other in entries
-            if other.name == entry.name and other != entry and not self.is_disabled(other.package)
-        ]
-        if rivals:
-            return replace(entry, state="conflict", problem=f"also offered by {', '.join(rivals)}")
-        return entry
+        elif rivals:
+            problem = f"also offered by {', '.join(rivals)}"
+        else:
+            return entry
+        return replace(entry, state="conflict", problem=problem)
 
     def _pick(self, kind: str, use: str) -> Entry:
         package, _, name = use.rpartition("/")

@@ -67,7 +67,7 @@ def available_recipes(registry: Registry | None = None) -> dict[str, BundledReci
     """Return all recipes by name: flowgmm's own, then those of the plugins in `registry`."""
     recipes = {recipe.name: recipe for recipe in _recipes_in(recipe_folder())}
     for entry in registry.recipes if registry is not None else ():
-        if registry is not None and not registry.is_disabled(entry.package):
+        if entry.state != "disabled":
             for recipe in _recipes_in(_plugin_folder(entry.target), entry.package):
                 recipes.setdefault(recipe.name, recipe)
     return recipes

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import count
 from typing import NamedTuple
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from flowgmm_cli.api import Config
 from flowgmm_cli.errors import PluginError, RecipeError, did_you_mean
 from flowgmm_cli.plugins.entry import SHARED_CONFIGS
 from flowgmm_cli.plugins.registry import Registry
@@ -99,21 +98,17 @@ class RecipeTree:
         notes: list[str] = []
         failures: list[tuple[Change, RecipeError]] = []
         lines: dict[Path, int] = {}  # the lines of the keys that were changed
-        number = count()
-        queue = [(change.rank(), next(number), change) for change in changes]
-        heapq.heapify(queue)
-        while queue:
-            change = heapq.heappop(queue)[-1]
+        pending = sorted(changes, key=Change.rank)
+        while pending:
+            change = pending.pop(0)
             try:
                 entries = self._unfold(change)
                 if entries is not None:
-                    for entry in entries:
-                        heapq.heappush(queue, (entry.rank(), next(number), entry))
+                    pending = sorted([*pending, *entries], key=Change.rank)
                     continue
                 if change.merges and change.path in lines:
-                    first = lines[change.path]
-                    message = f"`{format_path(change.path)}` is given twice; the first is at line {first}"
-                    raise RecipeError(message)
+                    twice = f"`{format_path(change.path)}` is given twice"
+                    raise RecipeError(f"{twice}; the first is at line {lines[change.path]}")
                 lines[change.path] = change.mark.line
                 if change.value is None:
                     self._remove(change)
@@ -170,7 +165,7 @@ class RecipeTree:
         notes = []
         kind, old = self._find(path).kind, holder.child("use")
         if last == "use" and kind and old and old.value != value.value and isinstance(holder.value, dict):
-            shared = SHARED_CONFIGS[kind].model_fields if kind in SHARED_CONFIGS else {}
+            shared = SHARED_CONFIGS.get(kind, Config).model_fields
             dropped = [key for key in holder.value if key != "use" and key not in shared]
             for key in dropped:
                 del holder.value[key]
@@ -186,12 +181,11 @@ class RecipeTree:
         holder = self._descend(path, change)
         if isinstance(holder.value, list):
             del holder.value[_index(holder.value, last, change, path, len(holder.value))]
-            return
-        entries = holder.value if isinstance(holder.value, dict) else {}
-        if last not in entries:
-            guess = did_you_mean(str(last), list(entries))
+        elif isinstance(holder.value, dict) and last in holder.value:
+            del holder.value[str(last)]
+        else:
+            guess = did_you_mean(str(last), list(holder.children()))
             raise RecipeError(f"`{change.word}` removes a key that the recipe does not have{guess}")
-        del entries[str(last)]
 
 
 def _put(holder: Node, key: str | int, value: Node, change: Change, path: Path) -> None:

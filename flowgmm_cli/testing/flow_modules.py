@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 from unittest import SkipTest
 
@@ -110,13 +110,9 @@ class FlowModuleChecks(Conformance):
         actions = {"`build`": lambda: self.new_flow(shape), "`inverse`": lambda: flow.inverse(z)}
         return actions | ({"`forward` in evaluation mode": lambda: flow(x)} if self.exact_log_det else {})
 
-    @contextmanager
-    def _seed_layers(self, flow: nn.Module, seed: int) -> Iterator[None]:
-        if self.exact_log_det and not (self.random_in_training and flow.training):
-            yield
-        else:
-            with global_seed(seed):
-                yield
+    def _seed_layers(self, flow: nn.Module, seed: int) -> AbstractContextManager[None]:
+        random = not self.exact_log_det or (self.random_in_training and flow.training)
+        return global_seed(seed) if random else nullcontext()
 
     # --- checks ---------------------------------------------------------------------------------------------
 

@@ -20,7 +20,6 @@ from flowgmm_cli.flows.multiscale import MultiScale
 from flowgmm_cli.flows.specs import SPECS
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.plugins.entry import load_target
-from flowgmm_cli.testing.tensors import autocast_on_meta
 
 NAMES = ("realnvp_image", "glow")
 SMALL = {"realnvp_image": {"checkerboard": 1, "channel": 2, "blocks": 1}, "glow": {"steps": 2}}
@@ -217,29 +216,21 @@ def test_probabilities_of_all_images_sum_to_at_most_one() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_flows_run_on_the_meta_device_with_the_expected_number_of_parameters(name: str) -> None:
-    flow = make(name, (3, 32, 32)).to("meta")
-    with autocast_on_meta():
-        z, log_det = flow(torch.empty(2, 3, 32, 32, device="meta"))
-        assert flow.inverse(z).shape == (2, 3, 32, 32)
-    assert z.shape == (2, 3072)
-    assert log_det.shape == (2,)
-
+def test_flows_have_the_expected_number_of_parameters(name: str) -> None:
     def shallow(i: int, o: int, h: int = 8) -> int:
         return 9 * i * h + h + h * h + h + 9 * h * o + o
 
     def residual(i: int, o: int, h: int = 8) -> int:
         return 9 * i * h + h + 2 * (9 * h * h + h) + h * o + o
 
-    count = sum(parameter.numel() for parameter in flow.parameters())
-    if name == "glow":
+    def step(c: int) -> int:
+        return 2 * c + 2 * c * c + c + shallow(c // 2, c)
 
-        def step(c: int) -> int:
-            return 2 * c + 2 * c * c + c + shallow(c // 2, c)
-
-        assert count == 2 * step(12) + shallow(6, 12) + 2 * step(24)
-    else:
-        assert count == 3 * (24 + residual(6, 12)) + 2 * (48 + residual(12, 24))
+    expected = {
+        "glow": 2 * step(12) + shallow(6, 12) + 2 * step(24),
+        "realnvp_image": 3 * (24 + residual(6, 12)) + 2 * (48 + residual(12, 24)),
+    }
+    assert sum(parameter.numel() for parameter in make(name, (3, 32, 32)).parameters()) == expected[name]
 
 
 @pytest.mark.parametrize("name", NAMES)

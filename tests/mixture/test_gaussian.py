@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -15,9 +16,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from flowgmm_cli.mixture.gaussian import GaussianMixture, log_normal
 
 K, C, D = 3, 2, 5
-SHAPES = pytest.mark.parametrize(
-    ("diagonal", "shared"), list(itertools.product([False, True], [False, True]))
-)
+SHAPES = pytest.mark.parametrize(("diagonal", "shared"), list(itertools.product([False, True], repeat=2)))
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -29,26 +28,16 @@ def mixture(
     classes: int = K,
     components: int = C,
     dims: int = 3,
-    features: int = D,
-    diagonal: bool = False,
-    shared: bool = False,
     rest: bool = True,
     spread: float = 2.0,
     seed: int = 0,
+    **options: Any,
 ) -> GaussianMixture:
     """A mixture in float64 with perturbed parameters."""
     generator = seeded(seed)
     means = spread * torch.randn(classes * components, dims, generator=generator, dtype=torch.float64)
-    result = GaussianMixture(
-        means,
-        components=components,
-        features=features,
-        scale=1.5,
-        diagonal=diagonal,
-        shared=shared,
-        learn_weights=True,
-        learn_rest=rest,
-    )
+    options = {"features": D, "scale": 1.5, "learn_weights": True, **options}
+    result = GaussianMixture(means, components=components, learn_rest=rest, **options)
     with torch.no_grad():
         for name, parameter in result.named_parameters():
             if name != "means":
@@ -82,9 +71,9 @@ def joint(gmm: GaussianMixture, z: Tensor) -> Tensor:
     seed=st.integers(0, 99),
 )
 def test_densities_and_gradients_are_those_of_torch_distributions(
-    dims: int, more: int, rows: int, seed: int, **options: int
+    dims: int, more: int, rows: int, seed: int, **options: Any
 ) -> None:
-    gmm = mixture(dims=dims, features=dims + more, seed=seed, **options)  # type: ignore[arg-type]
+    gmm = mixture(dims=dims, features=dims + more, seed=seed, **options)
     z = 2 * torch.randn(rows, dims + more, generator=seeded(seed + 1), dtype=torch.float64)
     log_prob = gmm.class_log_prob(z.requires_grad_())
     assert log_prob.shape == (rows, options["classes"])
@@ -287,11 +276,9 @@ def test_weights_are_normalised_and_must_be_positive() -> None:
         ((2, D), {"scale": 0.0}, "need scale > 0"),
     ],
 )
-def test_impossible_arguments_are_refused(
-    shape: tuple[int, ...], words: dict[str, float], message: str
-) -> None:
+def test_impossible_arguments_are_refused(shape: tuple[int, ...], words: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        GaussianMixture(torch.zeros(shape), **words)  # type: ignore[arg-type]
+        GaussianMixture(torch.zeros(shape), **words)
 
 
 def test_changing_the_given_means_afterwards_changes_nothing() -> None:
@@ -309,29 +296,13 @@ def test_printing_names_components_dimensions_and_covariance() -> None:
     assert str(single) == "GaussianMixture(classes=3, features=5, covariance=diagonal)"
 
 
-# --- log_normal -------------------------------------------------------------------------------------------
-
-
-def random_inputs(n: int = 7, m: int = 3, d: int = 4, *, shared: bool, diagonal: bool) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    z, means = (torch.randn(count, d, dtype=torch.float64, generator=generator) for count in (n, m))
-    shape = (1 if shared else m, d if diagonal else 1)
-    scales = 0.5 + torch.rand(shape, dtype=torch.float64, generator=generator)
-    return [tensor.requires_grad_() for tensor in (2 * z, 3 * means, scales)]
-
-
-@SHAPES
-def test_first_and_second_derivatives_are_those_of_finite_differences(shared: bool, diagonal: bool) -> None:
-    inputs = random_inputs(shared=shared, diagonal=diagonal)
-    assert torch.autograd.gradcheck(log_normal, inputs)
-    assert torch.autograd.gradgradcheck(log_normal, inputs)
-
-
 @SHAPES
 @pytest.mark.parametrize("offset", [0.0, 1e3])
 def test_float32_rows_have_accurate_gradients(shared: bool, diagonal: bool, offset: float) -> None:
-    z, means, scales = random_inputs(500, 6, 40, shared=shared, diagonal=diagonal)
-    inputs = [x.detach().float().requires_grad_() for x in (z + offset, means + offset, scales)]
+    generator = seeded()
+    z, means = 2 * torch.randn(500, 40, generator=generator), 3 * torch.randn(6, 40, generator=generator)
+    scales = 0.5 + torch.rand(1 if shared else 6, 40 if diagonal else 1, generator=generator)
+    inputs = [x.requires_grad_() for x in (z + offset, means + offset, scales)]
     exact_inputs = [x.detach().double().requires_grad_() for x in inputs]
     log_prob = log_normal(*inputs)
     weights = torch.softmax(log_prob.detach(), 1)
@@ -339,13 +310,3 @@ def test_float32_rows_have_accurate_gradients(shared: bool, diagonal: bool, offs
     exact = torch.autograd.grad(log_normal(*exact_inputs), exact_inputs, weights.double())
     for grad, expected in zip(grads, exact, strict=True):
         assert (grad - expected).abs().max() <= 1e-5 * expected.abs().max()
-
-
-def test_function_transforms_apply() -> None:
-    z, means, scales = random_inputs(shared=False, diagonal=False)
-    log_prob = log_normal(z, means, scales)
-    rows = torch.func.vmap(lambda row: log_normal(row[None], means, scales)[0])(z)
-    torch.testing.assert_close(rows, log_prob)
-    jacobian = torch.func.jacrev(lambda mean: log_normal(z, mean, scales).sum())(means)
-    (expected,) = torch.autograd.grad(log_prob.sum(), means)
-    torch.testing.assert_close(jacobian, expected)

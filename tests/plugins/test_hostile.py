@@ -204,16 +204,6 @@ def test_all_of_them_can_be_switched_off(all_at_once: Path) -> None:
     assert states == {"disabled"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", HOSTILE)
-def test_each_by_itself_is_listed(tmp_path: Path, name: str) -> None:
-    install(tmp_path, name, HOSTILE[name])
-    code, out, err, imported = run(tmp_path, *COMMANDS["list"][0])
-    assert (code, imported) == (0, []), err
-    assert [row["state"] for row in rows_of(out, name)][:1] != ["broken"]
-    assert HOSTILE[name].warning in err
-
-
 def test_of_many_distributions_none_is_imported(tmp_path: Path) -> None:
     for index in range(300):
         install(tmp_path, f"many_{index}", Hostile(module="raise RuntimeError('imported')"))

@@ -60,22 +60,14 @@ def test_the_log_scale_never_exceeds_its_limit(limit: float) -> None:
 
 
 def test_a_stack_is_the_composition_of_its_couplings() -> None:
-    stack = CouplingStack(
-        AffineCoupling(7, flip=bool(index % 2), hidden=8, generator=seeded(index)) for index in range(4)
-    )
+    flips = (False, True, False, True)
+    stack = CouplingStack(AffineCoupling(7, flip=flip, hidden=8, generator=seeded()) for flip in flips)
     perturb(stack)
-    composed = Sequential(stack.couplings)  # type: ignore[arg-type]
+    composed = Sequential(stack.couplings)
     x = torch.randn(5, 7, generator=seeded(2))
     for value, expected in zip(stack(x), composed(x), strict=True):
         torch.testing.assert_close(value, expected)
     torch.testing.assert_close(stack.inverse(x), composed.inverse(x))
-
-
-def test_derivatives_of_a_coupling_are_those_of_finite_differences() -> None:
-    coupling = perturb(AffineCoupling(5, hidden=4, depth=1, scale_limit=0.5, generator=seeded())).double()
-    x = torch.randn(3, 5, dtype=torch.float64, generator=seeded(2)).requires_grad_()
-    assert torch.autograd.gradcheck(coupling, x)
-    assert torch.autograd.gradgradcheck(coupling, x)
 
 
 def test_a_coupling_from_its_identity_start_still_learns() -> None:
