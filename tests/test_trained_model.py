@@ -117,9 +117,8 @@ def test_predictions_are_calibrated_and_densities_count_the_transforms(trained: 
     np.testing.assert_allclose(found.log_posterior.exp().sum(1), 1)
     with torch.no_grad():
         joint = trained.model.class_log_prob(split.x)
-        np.testing.assert_allclose(
-            found.log_posterior, torch.log_softmax(joint.double() / 2.5, 1).numpy(), atol=1e-5
-        )
+        posterior = torch.log_softmax(joint.double() / 2.5, 1).numpy()
+        np.testing.assert_allclose(found.log_posterior, posterior, atol=1e-5)
         expected = joint.logsumexp(1).double() + split.log_det
     np.testing.assert_allclose(found.log_density, expected.numpy(), rtol=1e-5)
     assert float(split.log_det.std()) > 0

@@ -189,13 +189,9 @@ class Drift:
             if factor or is_odd(outside, len(known), usual, alpha=_ALPHA / len(numbers)):
                 smallest, largest = float(known[:, 0].min()), float(known[:, 2].max())
                 excess = max(largest - high, low - smallest) / max(high - low, 1e-300)
-                item: dict[str, Any] = {
-                    "column": name,
-                    "range": [smallest, largest],
-                    "training_range": [low, high],
-                }
-                item |= {"outside": outside, "rows": len(known), "factor": factor, "excess": excess}
-                found.append(item)
+                ranges = {"range": [smallest, largest], "training_range": [low, high]}
+                counts = {"outside": outside, "rows": len(known), "factor": factor, "excess": excess}
+                found.append({"column": name, **ranges, **counts})
         if not found:
             return None
         found.sort(key=lambda item: (item["factor"] is None, -item["excess"]))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,39 +164,26 @@ def sample(n: int = 1000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return confidence, rng.random(n) < confidence**2  # over-confident
 
 
-@pytest.mark.parametrize("bins", [1, 5, 15])
-def test_bins_of_equal_width_agree_with_scikit_learn(bins: int) -> None:
+@pytest.mark.parametrize("bins", [1, 5, 20])
+@pytest.mark.parametrize(("binning", "strategy"), [("width", "uniform"), ("mass", "quantile")])
+def test_bins_agree_with_scikit_learn(bins: int, binning: Any, strategy: str) -> None:
     confidence, correct = sample()
-    rows = [row for row in reliability_table(confidence, correct, bins=bins) if row.count]
-    accuracy, mean = calibration_curve(correct, confidence, n_bins=bins, strategy="uniform")
+    table = reliability_table(confidence, correct, bins=bins, binning=binning)
+    rows = [row for row in table if row.count]
+    accuracy, mean = calibration_curve(correct, confidence, n_bins=bins, strategy=strategy)
     np.testing.assert_allclose([row.accuracy for row in rows], accuracy)
     np.testing.assert_allclose([row.confidence for row in rows], mean)
     expected = sum(row.count * abs(a - m) for row, a, m in zip(rows, accuracy, mean, strict=True)) / 1000
-    assert calibration_error(reliability_table(confidence, correct, bins=bins)) == pytest.approx(expected)
+    assert calibration_error(table) == pytest.approx(expected)
 
 
-def test_bins_of_equal_mass_agree_with_scikit_learn() -> None:
-    confidence, correct = sample()
-    rows = reliability_table(confidence, correct, bins=10, binning="mass")
-    accuracy, mean = calibration_curve(correct, confidence, n_bins=10, strategy="quantile")
-    assert [row.count for row in rows] == [100] * 10
-    np.testing.assert_allclose([row.accuracy for row in rows], accuracy)
-    np.testing.assert_allclose([row.confidence for row in rows], mean)
-
-
-def test_every_row_falls_into_a_single_bin_also_at_the_edges() -> None:
+def test_bins_have_their_edges_may_be_empty_and_more_than_rows() -> None:
     confidence = np.array([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
     table = reliability_table(confidence, np.ones(6, bool), bins=5)
     assert [row.count for row in table] == [2, 1, 1, 1, 1]
     assert (table[0].low, table[-1].high) == (0, 1)
-
-
-def test_an_empty_bin_states_no_shares() -> None:
-    table = reliability_table(np.array([0.95]), np.array([True]), bins=10)
-    assert asdict(table[0]) == {"low": 0.0, "high": 0.1, "count": 0, "confidence": None, "accuracy": None}
-
-
-def test_more_bins_than_rows_are_fine() -> None:
+    empty = reliability_table(np.array([0.95]), np.array([True]), bins=10)[0]
+    assert asdict(empty) == {"low": 0.0, "high": 0.1, "count": 0, "confidence": None, "accuracy": None}
     table = reliability_table(np.array([0.5, 0.7]), np.array([True, False]), bins=15, binning="mass")
     assert [row.count for row in table] == [1, 1]
 

@@ -50,9 +50,8 @@ def test_large_and_infinite_scores_keep_their_order() -> None:
 def test_only_the_order_of_the_scores_counts() -> None:
     rng = np.random.default_rng(0)
     scores_in, scores_out = rng.normal(size=200), rng.normal(1, 1, size=300)
-    assert detection_metrics(scores_in, scores_out) == detection_metrics(
-        np.exp(scores_in), np.exp(scores_out)
-    )
+    expected = detection_metrics(np.exp(scores_in), np.exp(scores_out))
+    assert detection_metrics(scores_in, scores_out) == expected
 
 
 def test_exactly_95_percent_of_the_positives_is_enough() -> None:
@@ -124,7 +123,6 @@ def test_bins_limit_the_cost_of_many_rows_and_hardly_change_the_metrics() -> Non
 
 
 def test_infinite_scores_have_intervals_too() -> None:
-    result = detection_intervals(
-        np.array([-np.inf, 0.0, 1.0]), np.array([1.0, np.inf]), rng=np.random.default_rng(0), resamples=50
-    )
+    rng, scores_in = np.random.default_rng(0), np.array([-np.inf, 0.0, 1.0])
+    result = detection_intervals(scores_in, np.array([1.0, np.inf]), rng=rng, resamples=50)
     assert all(np.isfinite([value.low, value.high]).all() for value in result.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from flowgmm_cli.evaluation.result_warnings import (
     model_warnings,
 )
 
+CALIBRATION = {"method": "cross_fit", "rows": 100, "nll": 1.0, "frequency_nll": 1.0, "temperature": 2e6}
+
 
 def evaluation(p_true: float, labels: list[int], *, names: str = "abc", split: str = "test") -> Evaluation:
     """Results of predictions that give the true class a probability, and the others the rest."""
@@ -27,18 +30,14 @@ def evaluation(p_true: float, labels: list[int], *, names: str = "abc", split: s
 
 def test_labels_of_one_class_test_nothing() -> None:
     (warning,) = evaluation_warnings(evaluation(0.9, [1] * 120))
-    assert warning.text.startswith(
-        "all 120 labelled test rows are of the class `b`, one of 3: the results say"
-    )
-    assert (
-        warning.to_dict().items()
-        >= {"kind": "single_class", "split": "test", "rows": 120, "class": "b"}.items()
-    )
+    text = "all 120 labelled test rows are of the class `b`, one of 3: the results say"
+    assert warning.text.startswith(text)
+    expected = {"kind": "single_class", "split": "test", "rows": 120, "class": "b"}
+    assert warning.to_dict().items() >= expected.items()
     (warning,) = evaluation_warnings(evaluation(0.9, [1] * 20, split="new.csv"))
     assert warning.text.startswith("all 20 labelled rows are of the class `b`")
-    assert (
-        evaluation_warnings(evaluation(0.9, [1] * 4, split="val")) == []
-    )  # so few may be of one class by chance
+    # so few may be of one class by chance
+    assert evaluation_warnings(evaluation(0.9, [1] * 4, split="val")) == []
 
 
 def test_classes_without_a_test_row_are_named() -> None:
@@ -76,13 +75,7 @@ def test_classes_that_the_model_lacks_are_no_classes_to_test() -> None:
 
 @pytest.mark.parametrize(("gain", "informative"), [(0.02, True), (0.005, False), (-1.0, False)])
 def test_a_calibration_must_gain_more_than_a_nat(gain: float, informative: bool) -> None:
-    calibration = {
-        "method": "cross_fit",
-        "rows": 100,
-        "nll": 1 - gain,
-        "frequency_nll": 1.0,
-        "temperature": 2e6,
-    }
+    calibration = {**CALIBRATION, "nll": 1 - gain}
     assert is_informative(calibration) == informative
     found = calibration_warnings(calibration)
     assert len(found) == (not informative)
@@ -92,17 +85,16 @@ def test_a_calibration_must_gain_more_than_a_nat(gain: float, informative: bool)
 
 
 def test_probabilities_that_say_nothing_are_warned_of_once() -> None:
-    calibration = {"method": "cross_fit", "rows": 100, "nll": 1.0, "frequency_nll": 1.0, "temperature": 2e6}
     result = evaluation(1 / 3, [0, 1, 2] * 40)
-    assert [found.values["rows"] for found in model_warnings(calibration, result)] == [100]
-    assert [found.values["rows"] for found in model_warnings({}, result)] == [120]
-    assert [found.values["rows"] for found in model_warnings(calibration, None)] == [100]
-
-
-def test_a_calibration_without_labels_or_with_one_class_shows_nothing() -> None:
-    for calibration in (
-        {},
-        {"nll": None, "frequency_nll": None, "rows": 0},
-        {"nll": 0.1, "frequency_nll": 0.0, "rows": 20},
+    for calibration, tested, rows in (
+        (CALIBRATION, result, 100),
+        ({}, result, 120),
+        (CALIBRATION, None, 100),
     ):
-        assert calibration_warnings(calibration) == []
+        assert [found.values["rows"] for found in model_warnings(calibration, tested)] == [rows]
+
+
+@pytest.mark.parametrize("values", [(None, None, 0), (0.1, 0.0, 20)])
+def test_a_calibration_without_labels_or_with_one_class_shows_nothing(values: tuple[Any, ...]) -> None:
+    assert calibration_warnings({}) == []
+    assert calibration_warnings(dict(zip(("nll", "frequency_nll", "rows"), values, strict=True))) == []

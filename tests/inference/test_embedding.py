@@ -46,9 +46,7 @@ def test_the_axes_are_those_of_pca() -> None:
     assert np.allclose(np.abs(plane(z)), np.abs(truth.transform(z)), atol=1e-4)
     largest = np.abs(plane.axes).argmax(0)
     assert (plane.axes[largest, [0, 1]] > 0).all()
-
-
-def test_the_second_coordinate_of_a_single_dimension_is_zero() -> None:
+    # the second coordinate of a single dimension is 0
     assert np.array_equal(PrincipalPlane(rows(9, 1))(rows(9, 1))[:, 1], np.zeros(9))
 
 

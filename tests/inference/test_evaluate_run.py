@@ -31,9 +31,7 @@ def test_baselines_get_the_rows_and_folds_of_the_model(
     train_run: TrainRun, monkeypatch: pytest.MonkeyPatch, words: list[str], labelled: int
 ) -> None:
     run, _ = train_run("run", *words)
-    given: list[ComparedRows] = []
-
-    reports: list[tuple[int, int, str, str]] = []
+    given, reports = list[ComparedRows](), list[tuple[Any, ...]]()
 
     def fake(evaluation: Evaluation, rows: ComparedRows, **options: Any) -> Evaluation:
         given.append(rows)
@@ -41,10 +39,7 @@ def test_baselines_get_the_rows_and_folds_of_the_model(
         return evaluation
 
     monkeypatch.setattr("flowgmm_cli.inference.evaluate_run.compare_with_baselines", fake)
-
-    def report(*values: Any) -> None:
-        reports.append(values)
-
+    report = lambda *values: reports.append(values)  # noqa: E731
     evaluate_run(run, split="test", context=CONTEXT, with_baselines=True, progress=report)
     assert reports == [(1, 8, "baselines", "kNN")]
     (rows,) = given

@@ -139,8 +139,7 @@ def test_the_default_rows_are_the_held_out_rows(model: FlowGMM) -> None:
 
 
 def saved_rows(model: FlowGMM) -> int:
-    count: int = model.run.info()["rows"]["test"]
-    return count
+    return int(model.run.info()["rows"]["test"])
 
 
 def test_rows_of_a_file_can_be_evaluated(model: FlowGMM, folder: Path) -> None:

@@ -31,36 +31,24 @@ def _rows(run: Run) -> Any:
     return load_rows(run.recipe().data, DataContext())
 
 
-def test_a_trained_run_has_scores_and_keeps_them(train_run: TrainRun) -> None:
-    run, found = train_run("run", FEW, "train.epochs=1")
-    detector = found.trained.detector
-    assert set(detector.names) == {"nll", "input_knn"}  # the rows are no images
+def test_a_trained_run_has_scores_with_thresholds_of_held_out_rows_and_facts_about_them(
+    train_run: TrainRun,
+) -> None:
+    run, found = train_run("run", FEW, "train.epochs=1", "ood.fpr=0.25")
+    detector, facts = found.trained.detector, found.trained.facts["ood"]
     again = TrainedModel.load(run.path).detector
     assert again is not None
     assert again.names == detector.names
-    rows = found.trained.encode_rows(found.trained.preprocessor.apply(_rows(run).test, DataContext()))
-    for name, values in detector(rows).items():
-        np.testing.assert_array_equal(again(rows)[name], values)
-        assert again.threshold(name) == detector.threshold(name)
-
-
-def test_the_facts_say_what_was_chosen_and_from_what(train_run: TrainRun) -> None:
-    run, found = train_run("run", FEW, "train.epochs=1", "ood.fpr=0.25")
-    facts = found.trained.facts["ood"]
+    assert set(detector.names) == {"nll", "input_knn"}  # the rows are no images
+    split = found.trained.preprocessor.apply(_rows(run).val, DataContext())
+    for name, values in detector(found.trained.encode_rows(split)).items():
+        np.testing.assert_array_equal(detector.reference_scores(name), np.sort(values))
     assert facts == run.info()["ood"] == json.loads(json.dumps(facts))
     assert (facts["held_out"], facts["rows"], facts["held_out_rows"], facts["fpr"]) == ("val", 180, 20, 0.25)
-    assert facts["default"] == found.trained.detector.default
-    assert facts["threshold"] == found.trained.detector.threshold(facts["default"], 0.25)
+    assert facts["default"] == detector.default
+    assert facts["threshold"] == detector.threshold(facts["default"], 0.25)
     assert set(facts["choice"]) == {"nll", "input_knn"}
     assert "made of the run's own" in facts["reason"]
-
-
-def test_thresholds_come_from_held_out_rows(train_run: TrainRun) -> None:
-    run, found = train_run("run", FEW, "train.epochs=1")
-    split = found.trained.preprocessor.apply(_rows(run).val, DataContext())
-    scores = found.trained.detector(found.trained.encode_rows(split))
-    for name, values in scores.items():
-        np.testing.assert_array_equal(found.trained.detector.reference_scores(name), np.sort(values))
 
 
 def test_the_recipe_can_name_the_default(train_run: TrainRun) -> None:

@@ -45,16 +45,19 @@ def detector_of(trained: TrainedModel) -> Detector:
 
 
 class Chunks:
-    """A reader of given chunks."""
+    """A reader of given chunks, or of an error after them, that notes where those it has read begin."""
 
-    total = None
+    name, total = "x.csv", None
 
-    def __init__(self, *chunks: Chunk, name: str = "x.csv") -> None:
-        self.name = name
-        self.chunks = chunks
+    def __init__(self, *chunks: Chunk | DataError) -> None:
+        self.chunks, self.read = chunks, list[int]()
 
     def __iter__(self) -> Iterator[Chunk]:
-        yield from self.chunks
+        for chunk in self.chunks:
+            if isinstance(chunk, DataError):
+                raise chunk
+            self.read.append(chunk.start)
+            yield chunk
 
 
 def whole(stream: Iterator[Scores]) -> Scores:
@@ -179,20 +182,13 @@ def test_a_density_that_is_no_number_is_a_problem_of_its_row(trained: TrainedMod
 
 
 def test_only_a_few_chunks_are_read_ahead(trained: TrainedModel, threads: int) -> None:
-    read: list[int] = []
-
-    class Counted(Chunks):
-        def __iter__(self) -> Iterator[Chunk]:
-            for chunk in self.chunks:
-                read.append(chunk.start)
-                yield chunk
-
     rows = own(trained)
     chunks = [Chunk(rows.take(np.arange(start, start + 10)), start) for start in range(0, 300, 10)]
-    stream = score(trained, Counted(*chunks))
+    reader = Chunks(*chunks)
+    stream = score(trained, reader)
     for taken in range(5):
         next(stream)
-        assert len(read) <= taken + 2 * threads + 1
+        assert len(reader.read) <= taken + 2 * threads + 1
     stream.close()
 
 
@@ -205,14 +201,9 @@ def test_a_closed_stream_leaves_no_threads(trained: TrainedModel) -> None:
 
 
 def test_an_error_of_the_reader_comes_through(trained: TrainedModel) -> None:
-    class Broken(Chunks):
-        def __iter__(self) -> Iterator[Chunk]:
-            yield from self.chunks
-            raise DataError("cut short")
-
-    stream = score(trained, Broken(Chunk(own(trained).take(np.arange(4)), 0)))
+    reader = Chunks(Chunk(own(trained).take(np.arange(4)), 0), DataError("cut short"))
     with pytest.raises(DataError, match="cut short"):
-        list(stream)
+        list(score(trained, reader))
 
 
 @pytest.mark.slow

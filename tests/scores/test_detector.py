@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from score_rows import component
 
-from flowgmm_cli.api import Component, Config, ScoreInputs, ScoreSpec
+from flowgmm_cli.api import Component, Config, ScoreInputs
 from flowgmm_cli.errors import RecipeError, UsageError
 from flowgmm_cli.model import Model
 from flowgmm_cli.scores import detector as module
+from flowgmm_cli.scores.base import ArrayScore
 from flowgmm_cli.scores.detector import Detector, FittedScore, fit_detector
 from flowgmm_cli.scores.specs import SPECS
 
@@ -20,10 +20,9 @@ Draw = Callable[..., ScoreInputs]
 EVERY = [component(name) for name in SPECS]
 
 
-def fit(components: list[Component], draw: Draw, model: Model, **options: Any) -> Detector:
-    with_images = options.pop("with_images", True)
+def fit(components: list[Component], draw: Draw, model: Model, *, with_images: bool = True) -> Detector:
     train, held_out = (draw(200, seed=seed, with_images=with_images) for seed in (0, 1))
-    return fit_detector(components, train, held_out, model, 0, **options)
+    return fit_detector(components, train, held_out, model, 0)
 
 
 def detector_of(held_out: np.ndarray) -> Detector:
@@ -31,7 +30,9 @@ def detector_of(held_out: np.ndarray) -> Detector:
 
 
 def test_all_scores_are_given_the_default_first(draw: Draw, gaussian: Model) -> None:
-    detector = fit(EVERY, draw, gaussian).with_default("nll")
+    detector = fit(EVERY, draw, gaussian)
+    assert detector.default == detector.names[0] == next(iter(SPECS))
+    detector = detector.with_default("nll")
     assert detector.names[0] == "nll"
     rows = draw(30, seed=2)
     result = detector(rows)
@@ -39,14 +40,6 @@ def test_all_scores_are_given_the_default_first(draw: Draw, gaussian: Model) -> 
     assert sorted(result) == sorted(SPECS)
     assert list(detector(rows, ["entropy", "nll"])) == ["nll", "entropy"]
     np.testing.assert_array_equal(result["nll"], -rows.log_density.numpy())
-
-
-def test_the_first_score_is_the_default_unless_another_is_named(draw: Draw, gaussian: Model) -> None:
-    components = [component("entropy"), component("nll")]
-    detector = fit(components, draw, gaussian)
-    assert detector.default == "entropy"
-    assert detector.with_default("nll").default == "nll"
-    assert fit(components, draw, gaussian).with_default("nll").default == "nll"
 
 
 def test_scores_of_images_are_skipped_for_rows_without_images(draw: Draw, gaussian: Model) -> None:
@@ -92,21 +85,15 @@ def test_thresholds_and_percentiles_by_hand() -> None:
     detector = detector_of(np.arange(20.0))
     assert detector.threshold("main") == 18  # one of twenty lies above
     assert detector.threshold("main", 0.5) == 9
-    assert detector.percentile("main", np.array([-1.0, 0.0, 0.5, 19.0, 20.0])).tolist() == [
-        0,
-        0,
-        0.05,
-        0.95,
-        1,
-    ]
+    shares = detector.percentile("main", np.array([-1.0, 0.0, 0.5, 19.0, 20.0]))
+    assert shares.tolist() == [0, 0, 0.05, 0.95, 1]
     ties = detector_of(np.array([1.0, 1, 1, 2]))
     assert ties.percentile("main", np.array([1.0, 2.0])).tolist() == [0, 0.75]
 
 
 def test_a_sample_of_many_held_out_scores_gives_the_same_thresholds(draw: Draw, gaussian: Model) -> None:
     held_out = draw(20_000, seed=1)
-    components = [component("nll")]
-    detector = fit_detector(components, draw(50), held_out, gaussian, 0)
+    detector = fit_detector([component("nll")], draw(50), held_out, gaussian, 0)
     scores = -held_out.log_density.numpy()
     kept = detector.reference_scores("nll")
     assert len(kept) == 4000
@@ -143,26 +130,16 @@ def test_the_same_generator_gives_the_same_detector(draw: Draw, gaussian: Model)
         np.testing.assert_array_equal(second[name], array)
 
 
-class Broken:
-    def __init__(self, config: Config) -> None:
-        pass
-
-    def fit(self, *args: Any) -> None:
-        pass
-
+class Broken(ArrayScore):
     def __call__(self, rows: ScoreInputs) -> np.ndarray:
         return np.full(len(rows), np.nan)
-
-    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        return {}, {}
 
 
 def test_a_plugin_s_numbers_become_finite(
     draw: Draw, gaussian: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = ScoreSpec(config=Config, build="nowhere:at_all", summary="NaN")
     monkeypatch.setattr(module, "build", lambda component: Broken(component.config))
-    monkeypatch.setattr(module, "reads_images", lambda component: spec.reads == "images")
+    monkeypatch.setattr(module, "reads_images", lambda component: False)
     detector = fit([Component(kind="score", use="own/odd", config=Config())], draw, gaussian)
     assert detector.names == ("odd",)
     assert np.isfinite(detector(draw(3))["odd"]).all()
