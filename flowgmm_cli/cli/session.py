@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flowgmm_cli.api import DataContext
     from flowgmm_cli.data.readers.base import RowReader
     from flowgmm_cli.data.readers.row_errors import OnError
-    from flowgmm_cli.data.splits import SplitRows
+    from flowgmm_cli.data.splits import SplitData
     from flowgmm_cli.data.writers.base import Writer
     from flowgmm_cli.evaluation.result_warnings import ResultWarning
     from flowgmm_cli.inference.scores import Scores, Totals
@@ -68,7 +68,7 @@ class Session:
     context: DataContext  # the context of data sources
     progress: Progress  # reports progress
 
-    def own_rows(self, purpose: str) -> SplitRows:
+    def own_rows(self, purpose: str) -> SplitData:
         """Read the rows of the run's recipe, split as in training; `purpose` is for error messages."""
         from flowgmm_cli.inference.inputs import load_run_rows
 

@@ -76,9 +76,11 @@ class BlockShuffle:
         buffers = range(first // size, (first + share - 1) // size + 1)
         parts = []
         for buffer in buffers:
+            if (epoch, buffer) not in self._ready:
+                self._require((epoch, buffer))
             part = slice(max(first - buffer * size, 0), first + share - buffer * size)
             # clone, so that a batch does not keep its whole buffer in memory
-            parts.append(self._buffer(epoch, buffer)[part].clone())
+            parts.append(self._ready[epoch, buffer].result()[part].clone())
         ahead = (epoch, buffers.stop) if buffers.stop < self._buffers else (epoch + 1, 0)
         self._require((epoch, buffers[-1]), ahead)
         return torch.cat(parts) if len(parts) > 1 else parts[0]
@@ -90,11 +92,6 @@ class BlockShuffle:
             self._thread.shutdown(wait=True, cancel_futures=True)
         self._ready.clear()
         self._thread = None
-
-    def _buffer(self, epoch: int, buffer: int) -> Tensor:
-        if (epoch, buffer) not in self._ready:
-            self._require((epoch, buffer))
-        return self._ready[epoch, buffer].result()
 
     def _require(self, *keys: tuple[int, int]) -> None:
         """Start reading the buffers (epoch, index) that are missing, and drop all others."""

@@ -97,9 +97,11 @@ class ChunkedTable:
 
         def compute() -> Arrays:
             rows, statistics, unusable, notes = self._gather(positions, test, context)
-            values = json.dumps({name: value.to_dict() for name, value in statistics.items()})
+            values = [
+                {**vars(statistics[name]), "categories": [*statistics[name].categories]} for name in names
+            ]
             cells = {f"cells {index}": rows.columns[name] for index, name in enumerate(names)}
-            texts = {"statistics": [values], "notes": notes}
+            texts = {"statistics": [json.dumps(dict(zip(names, values, strict=True)))], "notes": notes}
             objects = {name: np.array(value, dtype=object) for name, value in texts.items()}
             return {**cells, "ids": rows.ids, "unusable": unusable, **objects}
 
@@ -110,7 +112,10 @@ class ChunkedTable:
         statistics = json.loads(arrays["statistics"][0])
         return (
             Rows(cells, self.labels[positions].astype(np.int64), arrays["ids"]),
-            {name: ColumnStatistics.from_dict(value) for name, value in statistics.items()},
+            {
+                name: ColumnStatistics(**{**value, "categories": set(value["categories"])})
+                for name, value in statistics.items()
+            },
             arrays["unusable"],
             arrays["notes"].tolist(),
         )

@@ -56,9 +56,9 @@ class ColumnEncoder(ABC):
     def transform(self, cells: Array, context: DataContext) -> Floats | Bytes:
         """Return float64 `(N, len(names))`, of images uint8; features of invalid rows are not finite."""
 
-    @abstractmethod
     def invert(self, features: Floats) -> Array | None:
         """Return the cells `(N, *shape)` of features `(N, len(names))`; None if there is no inverse."""
+        return None
 
     def state(self) -> State:
         """Return (JSON values, arrays) to restore it from."""
@@ -261,24 +261,14 @@ class HashedColumn(ColumnEncoder):
         matrix[filled, numbers // 2 % self.size] = 1 - 2 * (numbers % 2)
         return matrix
 
-    def invert(self, features: Floats) -> None:
-        """Return None: a hash has no inverse."""
-        return
-
 
 @dataclass(frozen=True)
 class TextColumn(ColumnEncoder):
-    """A text column, as vectors of a text encoder."""
+    """A text column, as vectors of a text encoder; `flowgmm_cli.inference.samples` finds near texts."""
 
     encoder: Encoder
     inexact = "{} are texts; the density is that of their vectors"
     invalid_reason = "the encoder of `{}` gave no finite vector"
-
-    @classmethod
-    def fit(cls, column: Column, cells: Array, encoder: Encoder) -> TextColumn:
-        """Fit the encoder to the training texts."""
-        encoder.fit(as_strings(cells))
-        return cls(column, encoder)
 
     @property
     def names(self) -> list[str]:
@@ -288,10 +278,6 @@ class TextColumn(ColumnEncoder):
     def transform(self, cells: Array, context: DataContext) -> Floats:
         """Return the vectors of the texts."""
         return encode(self.encoder, as_strings(cells), context).astype(np.float64)
-
-    def invert(self, features: Floats) -> None:
-        """Return None: vectors have no inverse; `flowgmm_cli.inference.samples` finds near texts."""
-        return
 
     def state(self) -> State:
         """Return the encoder's state."""

@@ -84,7 +84,11 @@ def parse_dates(cells: pa.ChunkedArray, form: str) -> tuple[Floats, Ints]:
     """Return the seconds of cells, NaN where missing, and the positions of cells of another format."""
     if pa.types.is_temporal(cells.type):
         if not pa.types.is_time(cells.type):
-            cells = pc.cast(cells, pa.timestamp("us", getattr(cells.type, "tz", None)), safe=False)
+            cells = pc.cast(
+                cells,
+                pa.timestamp("us", cells.type.tz if pa.types.is_timestamp(cells.type) else None),
+                safe=False,
+            )
         else:
             cells = pc.cast(cells, pa.time64("us"))
         micros = pc.cast(pc.cast(cells, pa.int64()), pa.float64())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from flowgmm_cli.data.column_encoders import (
     NumericColumn,
     PixelColumn,
     TextColumn,
+    as_strings,
     cells_of,
 )
 from flowgmm_cli.data.sources.columns import canonical
@@ -78,7 +80,9 @@ class FeatureEncoder:
             """Return the fitted encoder, or the reason that the column is left out."""
             cells = rows.columns[column.name]
             if column.kind == "text":
-                return TextColumn.fit(column, cells, _build_encoder(column, encoder))
+                text_encoder = _build_encoder(column, encoder)
+                text_encoder.fit(as_strings(cells))
+                return TextColumn(column, text_encoder)
             if column.kind == "image":
                 return PixelColumn(column)
             if reason := _drop_reason(column, known, missing):
@@ -97,8 +101,11 @@ class FeatureEncoder:
         encoders: list[ColumnEncoder] = []
         notes: dict[str, list[str]] = {}
         for column in columns:
-            known = (statistics or {}).get(column.name)
-            known = known or ColumnStatistics.from_cells(column, rows.columns[column.name])
+            if statistics is None:
+                known = ColumnStatistics()
+                known.add(column, rows.columns[column.name])
+            else:
+                known = statistics[column.name]
             fitted = fit_column(column, known)
             if isinstance(fitted, str):
                 remarks = [f"left out {{}} ({fitted})"]
@@ -133,17 +140,16 @@ class FeatureEncoder:
         """The input columns in use, each with its columns of the matrix."""
         ends = np.cumsum([0, *(len(encoder.names) for encoder in self.encoders)]).tolist()
         return [
-            (encoder.column, slice(start, stop))
-            for encoder, start, stop in zip(self.encoders, ends, ends[1:], strict=False)
+            (encoder.column, slice(*part))
+            for encoder, part in zip(self.encoders, pairwise(ends), strict=True)
         ]
 
     @property
     def whole(self) -> frozenset[str]:
         """Names of the columns whose training cells are whole numbers."""
+        numeric = [encoder for encoder in self.encoders if isinstance(encoder, NumericColumn | PixelColumn)]
         return frozenset(
-            encoder.column.name
-            for encoder in self.encoders
-            if encoder.column.kind != "date" and getattr(encoder, "whole", False)
+            encoder.column.name for encoder in numeric if encoder.whole and encoder.column.kind != "date"
         )
 
     @property
@@ -223,13 +229,10 @@ class FeatureEncoder:
         cls, values: Mapping[str, Any], arrays: Mapping[str, Array], *, encoder: EncoderFactory | None
     ) -> FeatureEncoder:
         """Restore the result of `state`; `encoder` as for `fit`."""
-        encoders = []
-        for index, entry in enumerate(values["blocks"]):
-            described = entry["column"]
-            column = Column(**{**described, "shape": tuple(described["shape"])})
-            text_encoder = _build_encoder(column, encoder) if column.kind == "text" else None
-            own_arrays = select_prefix(f"{index}.", arrays)
-            encoders.append(_restore(column, entry["values"], own_arrays, text_encoder))
+        encoders = [
+            _restore(entry, select_prefix(f"{index}.", arrays), encoder)
+            for index, entry in enumerate(values["blocks"])
+        ]
         return cls(encoders, values["notes"])
 
 
@@ -240,10 +243,13 @@ def _build_encoder(column: Column, factory: EncoderFactory | None) -> Encoder:
 
 
 def _restore(
-    column: Column, values: Mapping[str, Any], arrays: Mapping[str, Array], encoder: Encoder | None
+    entry: Mapping[str, Any], arrays: Mapping[str, Array], factory: EncoderFactory | None
 ) -> ColumnEncoder:
-    """Restore a column encoder from its `state`; `encoder` is a newly built one, for a text column."""
-    if encoder is not None:
+    """Restore a column encoder from its `state`."""
+    column = Column(**{**entry["column"], "shape": tuple(entry["column"]["shape"])})
+    values = entry["values"]
+    if column.kind == "text":
+        encoder = _build_encoder(column, factory)
         encoder.load_state(values, arrays)
         return TextColumn(column, encoder)
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

@@ -10,6 +10,7 @@ import numpy as np
 
 from flowgmm_cli.api import Column, Rows, iterate_batches
 from flowgmm_cli.data.array_types import Array, Bools, Bytes, Hashes
+from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.errors import DataError
 
 _MAX_ROWS, _MAX_NUMBERS = 2**14, 2**22  # hashed at once
@@ -21,9 +22,9 @@ def row_hashes(rows: Rows, columns: Sequence[Column]) -> Hashes:
 
     All NaN are equal, and so are the two zeros. Equal content has equal hashes on every machine.
     """
-    stored = getattr(rows.columns[columns[0].name], "hashes", None)
-    if stored is not None and len(columns) == 1:
-        return np.asarray(stored)
+    first = rows.columns[columns[0].name]
+    if len(columns) == 1 and isinstance(first, LazyPixels) and first.hashes is not None:
+        return first.hashes
     hashes: Hashes = np.zeros(len(rows), dtype=np.uint64)
     width = max(1, sum(math.prod(column.shape) for column in columns))
     size = max(1, min(_MAX_ROWS, _MAX_NUMBERS // width))

@@ -23,7 +23,7 @@ from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.readers.base import note_once
 from flowgmm_cli.data.sampling import split_rng
-from flowgmm_cli.data.splits import Candidates, Part, SplitRows, assign_splits, divide
+from flowgmm_cli.data.splits import Candidates, Part, SplitData, assign_splits, divide
 from flowgmm_cli.data.statistics import ColumnStatistics
 from flowgmm_cli.data.tensors import Store
 from flowgmm_cli.errors import DataError
@@ -54,8 +54,8 @@ class ChunkedRows:
     Attributes:
         table: the table.
         left_out: positions of the rows that are held out or cannot be used, ascending.
-        resident: positions of the training rows in memory, ascending, in the order of `SplitRows.train`.
-        sample: positions in `SplitRows.train` of the rows that were sampled at equal distances.
+        resident: positions of the training rows in memory, ascending, in the order of `SplitData.train`.
+        sample: positions in `SplitData.train` of the rows that were sampled at equal distances.
         statistics: column name -> statistics of all rows except test rows.
         drop_duplicates: True if rows equal to a held-out row are left out.
     """
@@ -70,7 +70,7 @@ class ChunkedRows:
 
 def split_chunked(
     source: ChunkedSource, *, labels: LabelsConfig, split: SplitConfig, context: DataContext
-) -> SplitRows:
+) -> SplitData:
     """Split the rows and read those that stay in memory: labelled rows, held-out rows, and a sample.
 
     The `train` of the result has the training rows in memory.
@@ -91,7 +91,13 @@ def split_chunked(
     if (available := np.count_nonzero(table.labels >= 0)) > len(candidates.labelled):
         notes.append(f"splits are drawn from {len(candidates.labelled):,} of {available:,} rows with a label")
     held_out, labelled = np.flatnonzero(parts > Part.LABELLED), np.flatnonzero(parts == Part.LABELLED)
-    _require_memory(len(labelled), table)
+    needed = len(labelled) * table.row_bytes
+    if needed > max(table.memory // _LABELLED_SHARE, MIN_ROWS * table.row_bytes):
+        raise DataError(
+            f"{table.reader.name}: {len(labelled):,} labelled rows take {needed / 2**30:.2f} GiB, and "
+            f"labelled rows are kept in memory, in an eighth of data.memory ({table.memory / 2**30:g} GiB)",
+            hint="choose some of them with data.labels.count, or raise data.memory",
+        )
     # validation rows depend on the labelled ones; without their candidates, features do not
     spaced = np.setdiff1d(spaced, np.union1d(held_out, candidates.others))
     positions = np.unique(np.concatenate([labelled, spaced, held_out]))
@@ -141,19 +147,8 @@ def _draw_candidates(table: ChunkedTable, split: SplitConfig, most: int) -> Cand
     return Candidates(np.flatnonzero(is_labelled), others, most)
 
 
-def _require_memory(labelled: int, table: ChunkedTable) -> None:
-    """Check that the labelled rows fit into memory."""
-    size, available = labelled * table.row_bytes, table.memory // _LABELLED_SHARE
-    if size > max(available, MIN_ROWS * table.row_bytes):
-        raise DataError(
-            f"{table.reader.name}: {labelled:,} labelled rows take {size / 2**30:.2f} GiB, and labelled rows "
-            f"are kept in memory, in an eighth of data.memory ({table.memory / 2**30:g} GiB)",
-            hint="choose some of them with data.labels.count, or raise data.memory",
-        )
-
-
 def build_store(
-    rows: SplitRows, preprocessor: Preprocessor, context: DataContext, *, with_inputs: bool
+    rows: SplitData, preprocessor: Preprocessor, context: DataContext, *, with_inputs: bool
 ) -> tuple[Store, list[str]]:
     """Open the features of all rows of a table, or else write them; also return notes.
 

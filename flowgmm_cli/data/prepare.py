@@ -17,12 +17,12 @@ import torch
 from flowgmm_cli.api import Component, DataContext, SourceData
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
+from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.out_of_core import ChunkedSource, split_chunked
 from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory, has_no_text
 from flowgmm_cli.data.readers.base import note_once, translate_errors
 from flowgmm_cli.data.specs import DATE_PARTS
-from flowgmm_cli.data.splits import SplitRows, split_rows
-from flowgmm_cli.data.tensors import is_lazy
+from flowgmm_cli.data.splits import SplitData, split_rows
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.plugins.registry import build
@@ -31,7 +31,7 @@ from flowgmm_cli.recipe.interpolate import variable_names
 _MAX_FIT_ROWS = 20_000  # rows on disk that transforms are fitted to
 
 
-def load_rows(data: Component, context: DataContext) -> SplitRows:
+def load_rows(data: Component, context: DataContext) -> SplitData:
     """Load the rows of a source, split them, and mask the labels that must not be seen."""
     try:
         rows = _load_rows(data, context)
@@ -46,7 +46,7 @@ def load_rows(data: Component, context: DataContext) -> SplitRows:
     return rows
 
 
-def _load_rows(data: Component, context: DataContext) -> SplitRows:
+def _load_rows(data: Component, context: DataContext) -> SplitData:
     config, context = dict(data.config), replace(context, note=note_once(context))
     labels, split = config["labels"], config["split"]
     with translate_errors(f"the source `{data.use}`"):
@@ -89,7 +89,7 @@ def _drop_empty_texts(source: SourceData, *, fail: bool) -> SourceData:
     return replace(source, splits=splits, notes=tuple(notes))
 
 
-def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> Preprocessor:
+def fit_preprocessor(rows: SplitData, data: Component, context: DataContext) -> Preprocessor:
     """Fit column encoders and transforms to the training rows, labelled and unlabelled.
 
     For rows on disk, transforms are fitted to a sample.
@@ -110,7 +110,10 @@ def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> 
         labelled=rows.train,
         statistics=None if rows.chunked is None else rows.chunked.statistics,
     )
-    if any(is_lazy(sample.columns[column.name]) for column in rows.columns) and len(sample) > _MAX_FIT_ROWS:
+    if (
+        any(isinstance(sample.columns[column.name], LazyPixels) for column in rows.columns)
+        and len(sample) > _MAX_FIT_ROWS
+    ):
         sample = sample.take(np.unique(np.linspace(0, len(sample) - 1, _MAX_FIT_ROWS).astype(np.int64)))
     x = torch.from_numpy(feature_encoder.transform(sample, context))
     transforms: list[Transform] = []

@@ -177,12 +177,6 @@ class Preprocessor:
         parts = [self.transforms.inverse(x[batch].cpu().double()) for batch in batches]
         return torch.cat(parts) if parts else torch.empty(0, len(self.feature_names)).double()
 
-    def log_det(self, features: Tensor) -> Tensor:
-        """Return the log-determinant of the transforms at the feature matrix `(N, F)`, float64 `(N,)`."""
-        batches = iterate_batches(len(features), _BATCH_ROWS)
-        parts = [self.transforms(features[batch])[1] for batch in batches]
-        return torch.cat(parts) if parts else torch.empty(0).double()
-
     def invert(self, x: Tensor) -> dict[str, Array | None]:
         """Return the input columns of the flow's inputs `(N, D)`, in the units and shapes of the input.
 

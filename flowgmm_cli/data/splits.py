@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flowgmm_cli.api import Column, LabelsConfig, Rows, SourceData, SplitConfig
+from flowgmm_cli.api import LabelsConfig, Rows, SourceData, SplitConfig
 from flowgmm_cli.data.array_types import Array, Bools, Hashes, Positions
 from flowgmm_cli.data.fingerprint import contradiction_notes, find_equal, fingerprint, row_hashes
 from flowgmm_cli.data.sampling import choose_labelled, marker_mask, sample_held_out, split_rng
@@ -45,36 +45,37 @@ class Part(IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitRows:
-    """Disjoint splits with masked labels.
+class SplitData(SourceData):
+    """Rows of a source in disjoint splits with masked labels.
+
+    Only classes with a labelled training row have a name. `train` is never empty, and its labels are -1
+    except in the labelled rows. Labels of `val` are -1 except where they may be used: rows of the labelled
+    budget, or all with `split.val_labels`. `test` has true labels.
 
     Attributes:
-        columns: the input columns, in order.
-        class_names: index -> name; only classes with a labelled training row.
-        train: never empty; labels are -1 except in the labelled rows.
-        val: labels are -1 except where they may be used: rows of the labelled budget, or all with
-            `split.val_labels`. None if nothing is held out.
-        test: with true labels. None without a test split.
         val_labels: True if `val` has labels beyond the labelled budget, which every output must state.
         fingerprint: hex digest of all of it; equal rows give equal digests.
-        notes: for the user.
         chunked: all training rows if they are larger than memory; `train` then has some of them.
     """
 
-    columns: tuple[Column, ...]
-    class_names: tuple[str, ...]
-    train: Rows
-    val: Rows | None
-    test: Rows | None
     val_labels: bool = False
     fingerprint: str = ""
-    notes: tuple[str, ...] = ()
     chunked: ChunkedRows | None = None
 
-    def present(self) -> dict[str, Rows]:
-        """Return the splits that exist, by name."""
-        named = {"train": self.train, "val": self.val, "test": self.test}
-        return {name: rows for name, rows in named.items() if rows is not None}
+    @property
+    def train(self) -> Rows:
+        """The training rows."""
+        return self.splits["train"]
+
+    @property
+    def val(self) -> Rows | None:
+        """The validation rows, if there are any."""
+        return self.splits.get("val")
+
+    @property
+    def test(self) -> Rows | None:
+        """The test rows, if there are any."""
+        return self.splits.get("test")
 
 
 @dataclass(frozen=True)
@@ -141,20 +142,18 @@ def assign_splits(
     return assignment.parts, assignment.notes
 
 
+@dataclass
 class _Assignment:
     """Parts of all rows, while they are assigned."""
 
-    def __init__(
-        self,
-        labels: Array,
-        keys: Hashes | None,
-        split: SplitConfig,
-        marked: Bools | None,
-        candidates: Candidates | None,
-    ) -> None:
-        self.labels, self.keys, self.split, self.marked = labels, keys, split, marked
-        self.candidates = candidates
-        self.parts = np.full(len(labels), Part.TRAIN, dtype=np.int8)
+    labels: Array
+    keys: Hashes | None
+    split: SplitConfig
+    marked: Bools | None
+    candidates: Candidates | None
+
+    def __post_init__(self) -> None:
+        self.parts = np.full(len(self.labels), Part.TRAIN, dtype=np.int8)
         self.notes: list[str] = []
 
     @property
@@ -225,7 +224,7 @@ class _Assignment:
         return most
 
 
-def split_rows(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) -> SplitRows:
+def split_rows(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) -> SplitData:
     """Split the rows of a source.
 
     Raises:
@@ -249,7 +248,7 @@ def split_rows(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) 
 
 def divide(
     source: SourceData, split: SplitConfig, parts: Array, keys: Mapping[str, Hashes], notes: Sequence[str]
-) -> SplitRows:
+) -> SplitData:
     """Divide the rows of a source by the parts of its training rows, and mask labels.
 
     Args:
@@ -287,49 +286,37 @@ def divide(
     if split.duplicates == "drop" and "val" in splits and "test" in splits:
         equal = find_equal(keys["val"], keys["test"], "validation", "test", notes)
         select("val", ~equal, "val")
-    divided = renumber_classes(
-        SplitRows(
-            columns=source.columns,
-            class_names=source.class_names,
-            train=splits["train"],
-            val=splits.get("val"),
-            test=splits.get("test"),
-            val_labels=split.val_labels and "val" in splits,
-            notes=tuple(notes),
-        )
+    splits = {name: splits[name] for name in ("train", "val", "test") if name in splits}
+    class_names, splits = _renumber_classes(source.class_names, splits, notes)
+    return SplitData(
+        source.columns,
+        class_names,
+        splits,
+        tuple(notes),
+        val_labels=split.val_labels and "val" in splits,
+        fingerprint=fingerprint(source.columns, class_names, splits, keys),
     )
-    digest = fingerprint(source.columns, divided.class_names, divided.present(), keys)
-    return replace(divided, fingerprint=digest)
 
 
-def renumber_classes(splits: SplitRows) -> SplitRows:
+def _renumber_classes(
+    names: Sequence[str], splits: Mapping[str, Rows], notes: list[str]
+) -> tuple[tuple[str, ...], dict[str, Rows]]:
     """Renumber the classes that have labelled training rows; others cannot be learned."""
-    names = splits.class_names
-    known = np.unique(splits.train.labels[splits.train.labels >= 0])
-    for split, rows in (("test", splits.test), ("validation", splits.val)):
-        if rows is None:
-            continue
-        unknown = np.setdiff1d(rows.labels[rows.labels >= 0], known)
+    known = np.unique(splits["train"].labels[splits["train"].labels >= 0])
+    for name, word in (("test", "test"), ("val", "validation")):
+        labels = splits[name].labels if name in splits else np.empty(0, dtype=np.int64)
+        unknown = np.setdiff1d(labels[labels >= 0], known)
         if len(unknown):
             raise DataError(
-                f"the {split} split has classes without a labelled training row",
+                f"the {word} split has classes without a labelled training row",
                 details=[
-                    f"class `{names[label]}`: {(rows.labels == label).sum():,} {split} rows"
-                    for label in unknown
+                    f"class `{names[code]}`: {(labels == code).sum():,} {word} rows" for code in unknown
                 ],
                 hint="label a training row of each, or remove the class from the data",
             )
     code = np.full(len(names) + 1, -1, dtype=np.int64)  # the last entry maps -1 to itself
     code[known] = np.arange(len(known))
-    lost = [names[label] for label in np.setdiff1d(np.arange(len(names)), known)]
-    listed = join_some(lost, len(lost), 12)
-    notes = (*splits.notes, f"no labelled row shows the class {listed}") if lost else splits.notes
-    renumbered = {name: replace(rows, labels=code[rows.labels]) for name, rows in splits.present().items()}
-    return replace(
-        splits,
-        train=renumbered["train"],
-        val=renumbered.get("val"),
-        test=renumbered.get("test"),
-        class_names=tuple(names[label] for label in known),
-        notes=notes,
-    )
+    if lost := [names[label] for label in np.setdiff1d(np.arange(len(names)), known)]:
+        notes.append(f"no labelled row shows the class {join_some(lost, len(lost), 12)}")
+    renumbered = {name: replace(rows, labels=code[rows.labels]) for name, rows in splits.items()}
+    return tuple(names[label] for label in known), renumbered

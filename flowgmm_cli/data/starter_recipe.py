@@ -160,10 +160,9 @@ def _label_lines(profile: Profile) -> list[str]:
 
 def _settings_lines(settings: ReadSettings) -> list[str]:
     """Return the keys of the settings that are not the default."""
-    values = {name: getattr(settings, name) for name in ("encoding", "decimal", "thousands")}
-    default = ReadSettings()
+    default = vars(ReadSettings())
     return [
-        f"  {name}: {quote_yaml(value)}" for name, value in values.items() if value != getattr(default, name)
+        f"  {name}: {quote_yaml(value)}" for name, value in vars(settings).items() if value != default[name]
     ]
 
 

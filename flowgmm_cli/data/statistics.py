@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -37,13 +34,6 @@ class ColumnStatistics:
     total: float = 0.0
     categories: set[str | None] = field(default_factory=set)
 
-    @classmethod
-    def from_cells(cls, column: Column, cells: Array) -> ColumnStatistics:
-        """Compute the statistics of a column in memory."""
-        statistics = cls()
-        statistics.add(column, cells)
-        return statistics
-
     def add(self, column: Column, cells: Array) -> None:
         """Add cells; those of texts and images are not counted."""
         if column.kind == "category":
@@ -73,12 +63,3 @@ class ColumnStatistics:
     def constant(self) -> bool:
         """True if all finite cells are equal."""
         return self.minimum == self.maximum
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the statistics as JSON values; infinities stay floats."""
-        return {**dataclasses.asdict(self), "categories": list(self.categories)}
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> ColumnStatistics:
-        """Return the statistics that `to_dict` returned as `value`."""
-        return cls(**{**value, "categories": set(value["categories"])})

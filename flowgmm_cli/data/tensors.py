@@ -75,11 +75,6 @@ def load_tensor(rows: Matrix) -> Tensor:
     return rows if isinstance(rows, Tensor) else rows[:]
 
 
-def is_lazy(cells: object) -> bool:
-    """Return True if a column's cells are read on access, by their attribute `lazy`."""
-    return bool(getattr(cells, "lazy", False))
-
-
 @dataclass(frozen=True)
 class TextCopies:
     """Several encodings of each row, each of a changed text; none is read before one a row is picked.

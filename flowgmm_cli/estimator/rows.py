@@ -19,7 +19,7 @@ from flowgmm_cli.data.readers.python_rows import MemoryTable, frame_columns, to_
 from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.sources.csv import CsvSource
 from flowgmm_cli.data.specs import CsvConfig
-from flowgmm_cli.data.splits import SplitRows
+from flowgmm_cli.data.splits import SplitData
 from flowgmm_cli.inference.drift import Drift
 from flowgmm_cli.inference.inputs import concatenate_rows, input_schema
 from flowgmm_cli.inference.samples import input_table
@@ -57,12 +57,10 @@ def _holds_numbers(cells: pa.ChunkedArray) -> bool:
     return cells.null_count == 0 and not has_nan
 
 
-def split_of_array(x: Matrix, classes: Sequence[str], codes: Codes) -> SplitRows:
+def split_of_array(x: Matrix, classes: Sequence[str], codes: Codes) -> SplitData:
     """Return training rows of an array `(N, D)`, with class indices `(N,)`."""
     columns = (Column(_COLUMN, "vector", x.shape[1:]),)
-    return SplitRows(
-        columns=columns, class_names=tuple(classes), train=rows_of_array(x, codes), val=None, test=None
-    )
+    return SplitData(columns, tuple(classes), {"train": rows_of_array(x, codes)})
 
 
 def rows_of_array(x: Matrix, codes: Codes | None = None) -> Rows:
@@ -81,7 +79,7 @@ def explain_array(error: ValueError) -> ValueError:
     return error
 
 
-def split_of_frame(frame: MemoryTable, recipe: Recipe, classes: Sequence[str], codes: Codes) -> SplitRows:
+def split_of_frame(frame: MemoryTable, recipe: Recipe, classes: Sequence[str], codes: Codes) -> SplitData:
     """Return training rows of a frame; columns that are left out are warned of.
 
     Raises:
@@ -93,8 +91,7 @@ def split_of_frame(frame: MemoryTable, recipe: Recipe, classes: Sequence[str], c
     source = CsvSource(config, DataContext())
     data = source.convert(Table(frame.table, where=_NAME), tuple(classes), codes)
     _warn(data.notes)
-    train = data.splits["train"]
-    return SplitRows(columns=data.columns, class_names=data.class_names, train=train, val=None, test=None)
+    return SplitData(data.columns, data.class_names, data.splits)
 
 
 def rows_of_frame(frame: MemoryTable, trained: TrainedModel) -> Rows:

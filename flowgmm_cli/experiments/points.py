@@ -16,7 +16,7 @@ from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
 
 if TYPE_CHECKING:
-    from flowgmm_cli.data.splits import SplitRows
+    from flowgmm_cli.data.splits import SplitData
 
 MAX_VALUES = 10_000  # a longer list or a larger grid is a typing error
 
@@ -288,7 +288,7 @@ def check_data(points: Sequence[Point], context: DataContext) -> None:
             raise no_accuracy(point)
 
 
-def _has_folds(recipe: Recipe, rows: SplitRows) -> bool:
+def _has_folds(recipe: Recipe, rows: SplitData) -> bool:
     """Return True if the training holds out labelled rows in folds, so that accuracy is cross-fitted."""
     from flowgmm_cli.training.calibration import calibration_folds, uses_validation
     from flowgmm_cli.training.out_of_fold import split_labelled

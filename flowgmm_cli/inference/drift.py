@@ -16,7 +16,7 @@ from flowgmm_cli.api import Rows
 from flowgmm_cli.data.array_types import Floats
 from flowgmm_cli.data.dates import format_dates
 from flowgmm_cli.data.feature_encoder import UnseenCategories
-from flowgmm_cli.data.tensors import is_lazy
+from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.evaluation.result_warnings import ResultWarning, calibration_warnings
 from flowgmm_cli.inference.row_summary import decode_words, finite_rows, number_series, word_shares
 from flowgmm_cli.inference.scores import OODRule, Totals
@@ -84,7 +84,7 @@ class Drift:
         self._kept += len(positions)
         for column in self._columns:
             cells = rows.columns.get(column.name)
-            if cells is None or is_lazy(cells):
+            if cells is None or isinstance(cells, LazyPixels):
                 continue
             if column.kind == "numeric" and (count := int(np.isinf(cells).sum())):
                 self._infinite[column.name] += count

@@ -10,7 +10,7 @@ import numpy as np
 
 from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.baselines.run import ComparedRows, compare_with_baselines
-from flowgmm_cli.data.splits import SplitRows
+from flowgmm_cli.data.splits import SplitData
 from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.evaluation.evaluation_file import (
     CROSS_FITTED,
@@ -126,7 +126,7 @@ def evaluate_scores(scores: Scores, name: str, *, pixels: int | None = None) -> 
 
 def load_model_and_rows(
     run: Run, context: DataContext, *, warn: Callable[[str], None] = lambda text: None
-) -> tuple[TrainedModel, SplitRows]:
+) -> tuple[TrainedModel, SplitData]:
     """Load a finished run's model and all its rows; `warn` is called if these have changed.
 
     Raises:
@@ -148,7 +148,7 @@ def load_model_and_rows(
     return trained, rows
 
 
-def select_split(rows: SplitRows, split: str) -> Rows:
+def select_split(rows: SplitData, split: str) -> Rows:
     """Return the rows of an evaluation. Raises `DataError` if the split has no labels."""
     if split == CROSS_FITTED:
         return rows.train.take(rows.train.labels >= 0)

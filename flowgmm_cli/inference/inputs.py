@@ -13,7 +13,7 @@ from flowgmm_cli.api import Component, DataContext, Rows
 from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.data.readers.base import RowReader
 from flowgmm_cli.data.readers.schema import InputSchema
-from flowgmm_cli.data.splits import SplitRows
+from flowgmm_cli.data.splits import SplitData
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.messages import quote
 from flowgmm_cli.runs import Run
@@ -40,7 +40,7 @@ def load_run_rows(
     *,
     warn: Callable[[str], None] = lambda text: None,
     purpose: str = "this",
-) -> SplitRows:
+) -> SplitData:
     """Load the rows of a run, with the splits of its training and without the network.
 
     `warn` is called with a message if the rows have changed since. `purpose` is the subject of the error
@@ -80,7 +80,7 @@ def _explain_missing_data(error: DataError, data: Component, folder: str | None,
     )
 
 
-def select_held_out(rows: SplitRows) -> tuple[str, Rows]:
+def select_held_out(rows: SplitData) -> tuple[str, Rows]:
     """Return the name and rows of the first split there is: test, validation, training."""
     if rows.test is not None:
         return "test", rows.test

@@ -18,7 +18,7 @@ import torch
 from flowgmm_cli.api import Component, DataContext, Rows, ScoreInputs
 from flowgmm_cli.data.images.format import image_column
 from flowgmm_cli.data.preprocessor import Preprocessor
-from flowgmm_cli.data.splits import SplitRows
+from flowgmm_cli.data.splits import SplitData
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.evaluation.detection import auroc
 from flowgmm_cli.flows.multiscale import FlatFlow
@@ -45,7 +45,7 @@ Aurocs = dict[str, float]
 
 
 @torch.no_grad()
-def fit_ood(trained: TrainedModel, rows: SplitRows, context: DataContext) -> tuple[Detector, dict[str, Any]]:
+def fit_ood(trained: TrainedModel, rows: SplitData, context: DataContext) -> tuple[Detector, dict[str, Any]]:
     """Fit the scores of the recipe's `ood` section to a calibrated model and the rows of its run.
 
     No label is used.
@@ -123,7 +123,7 @@ def require_scores(recipe: Recipe, preprocessor: Preprocessor) -> None:
         )
 
 
-def _split(rows: SplitRows, generator: np.random.Generator) -> tuple[Rows, Rows]:
+def _split(rows: SplitData, generator: np.random.Generator) -> tuple[Rows, Rows]:
     """Training rows for the scores, and rows that they are not fitted to."""
     if rows.val is not None:
         return _sample(rows.train, MAX_TRAIN_ROWS, generator), _sample(rows.val, MAX_HELD_OUT_ROWS, generator)

@@ -109,7 +109,7 @@ class GeneratedRows(TableResult):
         features = preprocessor.invert_transforms(x)
         latents = encode(trained.model, x)
         log_probabilities = trained.model.log_posterior(latents).cpu().numpy()
-        log_density = (latents.log_prob().double() + preprocessor.log_det(features)).numpy()
+        log_density = (latents.log_prob().double() + preprocessor.transform_features(features)[1]).numpy()
         labels = log_probabilities.argmax(1) if classes is None else classes
         confidence = np.exp(log_probabilities[np.arange(len(x)), labels])
         names = [str(name) for name in (range(1, len(x) + 1) if ids is None else ids)]

@@ -25,7 +25,7 @@ from flowgmm_cli.report.text import list_warnings
 from flowgmm_cli.runs import Run
 
 if TYPE_CHECKING:
-    from flowgmm_cli.data.splits import SplitRows
+    from flowgmm_cli.data.splits import SplitData
     from flowgmm_cli.evaluation.result_warnings import ResultWarning
     from flowgmm_cli.trained_model import TrainedModel
 
@@ -149,7 +149,7 @@ class ReportContext:
             return TrainedModel.load(self.run.path, context=self.data_context)
 
     @cached_property
-    def rows(self) -> SplitRows:
+    def rows(self) -> SplitData:
         """All rows, split as in training. Raises `UnavailableError`."""
         from flowgmm_cli.data.prepare import load_rows
 

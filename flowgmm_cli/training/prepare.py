@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from flowgmm_cli.api import DataContext, Rows
+from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.out_of_core import build_store
 from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
 from flowgmm_cli.data.preprocessor import Preprocessor
-from flowgmm_cli.data.splits import SplitRows
-from flowgmm_cli.data.tensors import Tensors, is_lazy
+from flowgmm_cli.data.splits import SplitData
+from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import RecipeError, RunError
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
@@ -22,7 +23,7 @@ from flowgmm_cli.views.specs import select_level
 class PreparedData:
     """Rows as tensors, with the fitted preprocessor."""
 
-    rows: SplitRows
+    rows: SplitData
     preprocessor: Preprocessor
     train: Tensors
     val: Tensors | None
@@ -69,7 +70,7 @@ def prepare(recipe: Recipe, context: DataContext, *, run: Run | None = None) -> 
 
 
 def prepare_rows(
-    recipe: Recipe, rows: SplitRows, context: DataContext, *, run: Run | None = None
+    recipe: Recipe, rows: SplitData, context: DataContext, *, run: Run | None = None
 ) -> PreparedData:
     """Transform rows in memory, with the errors of `prepare`; the recipe's source is not read."""
     require_held_out(recipe, rows)
@@ -90,7 +91,7 @@ def prepare_rows(
 
 
 def _transform(
-    recipe: Recipe, rows: SplitRows, preprocessor: Preprocessor, context: DataContext
+    recipe: Recipe, rows: SplitData, preprocessor: Preprocessor, context: DataContext
 ) -> PreparedData:
     """Transform all splits, with the feature matrix and copies from which views of the recipe start."""
     views = view_settings(recipe)
@@ -101,7 +102,7 @@ def _transform(
         copies = encode_text_copies(views, recipe.run.seed, part, preprocessor, context, part=name)
         return replace(split, copies=copies)
 
-    if any(is_lazy(rows.train.columns[column.name]) for column in preprocessor.columns):
+    if any(isinstance(rows.train.columns[column.name], LazyPixels) for column in preprocessor.columns):
         memory = int(2**30 * dict(recipe.data.config).get("memory", 2.0))
         train = preprocessor.apply_lazily(rows.train, context, with_inputs=with_inputs, memory=memory)
     else:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flowgmm_cli.api import iterate_batches
-from flowgmm_cli.data.splits import SplitRows
+from flowgmm_cli.data.splits import SplitData
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine
 from flowgmm_cli.errors import RecipeError
@@ -120,7 +120,7 @@ class Validator:
         return sums
 
 
-def require_held_out(recipe: Recipe, rows: SplitRows) -> None:
+def require_held_out(recipe: Recipe, rows: SplitData) -> None:
     """Check before training that the rows and labels that the recipe watches or calibrates on are held out.
 
     Raises:

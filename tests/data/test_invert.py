@@ -116,13 +116,6 @@ def test_clipped_cells_come_back_at_the_limit() -> None:
     np.testing.assert_allclose(back, [170, mean + 2 * std, mean - 2 * std], rtol=1e-5)
 
 
-def test_the_log_det_of_features_is_that_of_apply() -> None:
-    preprocessor = fit_on(table(0, 80), "quantile", "scale")
-    rows = table(1, 30)
-    features = torch.from_numpy(preprocessor.feature_encoder.transform(rows, CONTEXT))
-    assert torch.equal(preprocessor.log_det(features), preprocessor.apply(rows, CONTEXT).log_det)
-
-
 def test_statistics_of_the_columns_are_saved() -> None:
     old = fit_on(table(0, 50), "standardise").feature_encoder
     values, arrays = old.state()

@@ -100,14 +100,14 @@ def test_everything_is_fitted_on_training_rows_alone(digits, table, context):
             name: np.full_like(cells, "foreign words" if cells.dtype == object else 1e9)
             for name, cells in rows.test.columns.items()
         }
-        poisoned = replace(rows, test=replace(rows.test, columns=columns), val=None)
+        poisoned = replace(rows, splits={"train": rows.train, "test": replace(rows.test, columns=columns)})
         first, second = (fit_preprocessor(some, data, context) for some in (rows, poisoned))
         assert torch.equal(first.apply(rows.train, context).x, second.apply(rows.train, context).x)
 
 
 def test_hidden_labels_cannot_matter(table, context):
     rows = load_rows(table, context)
-    other = replace(rows, train=replace(rows.train, labels=np.full_like(rows.train.labels, -1)))
+    other = replace(rows, splits={"train": replace(rows.train, labels=np.full_like(rows.train.labels, -1))})
     first, second = (fit_preprocessor(some, table, context) for some in (rows, other))
     assert torch.equal(first.apply(rows.train, context).x, second.apply(rows.train, context).x)
 
@@ -206,7 +206,7 @@ def test_ag_news_is_encoded_once(component, context, shared_data):
         transforms=[component("transform", "pca", dim=32)],
     )
     rows = load_rows(data, context)
-    rows = replace(rows, train=rows.train.take(np.arange(3000)), test=rows.test.take(np.arange(500)))
+    rows = replace(rows, splits={"train": rows.train.take(np.arange(3000))})
     requests = []
     context = replace(context, progress=lambda done, total, what: requests.append(total))
     first = fit_preprocessor(rows, data, context).apply(rows.train, context)
@@ -222,7 +222,7 @@ def _two_columns(component, context, missing):
     values = {"a": np.array([1.0, 2.0, 3.0]), "b": np.array([0.0, 1.0, 5.0])}
     rows = Rows(values, np.array([0, 1, -1]), np.array(["1", "2", "3"]))
     columns = (Column("a", "numeric"), Column("b", "numeric"))
-    splits = prepare.SplitRows(columns=columns, class_names=("u", "v"), train=rows, val=None, test=None)
+    splits = prepare.SplitData(columns, ("u", "v"), {"train": rows})
     return fit_preprocessor(splits, data, context)
 
 
@@ -276,7 +276,7 @@ def test_rows_without_a_text_are_left_out_with_a_count(component, context, tmp_p
     texts[3], texts[6] = "", "  "
     rows = load_rows(_texts(component, tmp_path, texts), context)
     assert "2 of 20 rows have no text, the first is train:4; they are left out" in rows.notes
-    assert sum(len(part) for part in rows.present().values()) == 18
+    assert sum(len(part) for part in rows.splits.values()) == 18
     with pytest.raises(DataError, match="2 of 20 rows have no text"):
         load_rows(_texts(component, tmp_path, texts, on_error="fail"), context)
     with pytest.raises(DataError, match="20 of 20 rows have no text"):

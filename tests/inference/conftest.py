@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flowgmm_cli.api import Column, DataContext, Rows
-from flowgmm_cli.data.prepare import SplitRows, fit_preprocessor, load_rows
+from flowgmm_cli.data.prepare import SplitData, fit_preprocessor, load_rows
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import Ensemble, FlowMixture
 from flowgmm_cli.recipe.schema import Recipe
@@ -86,7 +86,7 @@ def make_imaged(moons: Callable[..., Recipe]) -> MakeImaged:
         rows = Rows({"photo": cells}, np.arange(24) % classes, ids)
         names = tuple("abcdefghij"[:classes])
         context = DataContext()
-        split = SplitRows(columns=(column,), class_names=names, train=rows, val=None, test=rows)
+        split = SplitData((column,), names, {"train": rows, "test": rows})
         preprocessor = fit_preprocessor(split, recipe.data, context)
         model = build_model(recipe, shape=preprocessor.shape, classes=classes)
         generator = torch.Generator().manual_seed(0)

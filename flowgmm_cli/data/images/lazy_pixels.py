@@ -24,7 +24,6 @@ class LazyPixels:
         hashes: `row_hashes` of the images where they are known, `(N,)`.
     """
 
-    lazy = True
     dtype = np.dtype(np.uint8)
 
     def __init__(

@@ -16,7 +16,7 @@ import pytest
 
 from flowgmm_cli.data.out_of_core import build_store
 from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
-from flowgmm_cli.data.splits import SplitRows
+from flowgmm_cli.data.splits import SplitData
 
 CLASSES = np.array(["ash", "birch", "yew"])
 
@@ -73,10 +73,10 @@ def some_rows() -> Callable[..., pa.Table]:
 
 
 @pytest.fixture
-def stored(context: Any) -> Callable[..., tuple[SplitRows, Any]]:
+def stored(context: Any) -> Callable[..., tuple[SplitData, Any]]:
     """Load the rows of a `data` section and write their features, `stored(data)`."""
 
-    def load(data: Any, *, with_inputs: bool = False) -> tuple[SplitRows, Any]:
+    def load(data: Any, *, with_inputs: bool = False) -> tuple[SplitData, Any]:
         rows = load_rows(data, context)
         preprocessor = fit_preprocessor(rows, data, context)
         store, notes = build_store(rows, preprocessor, context, with_inputs=with_inputs)

@@ -17,13 +17,13 @@ from flowgmm_cli.data import cache, out_of_core
 from flowgmm_cli.data.chunked_table import ChunkedTable
 from flowgmm_cli.data.out_of_core import build_store
 from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
-from flowgmm_cli.data.splits import SplitRows
+from flowgmm_cli.data.splits import SplitData
 from flowgmm_cli.data.tensors import Store
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.files import remove_leftovers, temporary_path
 
 Config = Callable[..., Any]
-Load = Callable[..., tuple[SplitRows, Store]]
+Load = Callable[..., tuple[SplitData, Store]]
 
 LABELS, CELLS, FEATURES = PASSES = ["reading labels", "reading all rows once", "computing features"]
 
@@ -43,7 +43,7 @@ def few_rows_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def load(config: Config, tmp_path: Path, messages: list[str]) -> Load:
     """Load the rows of a folder and their features; `messages` receives progress and notes."""
 
-    def read(folder: Path, **parameters: Any) -> tuple[SplitRows, Store]:
+    def read(folder: Path, **parameters: Any) -> tuple[SplitData, Store]:
         context = DataContext(
             cache_dir=str(tmp_path / "cache"),
             progress=lambda done, total, what: None if done else messages.append(what),
@@ -58,12 +58,12 @@ def load(config: Config, tmp_path: Path, messages: list[str]) -> Load:
     return read
 
 
-def equal(first: tuple[SplitRows, Store], other: tuple[SplitRows, Store]) -> bool:
+def equal(first: tuple[SplitData, Store], other: tuple[SplitData, Store]) -> bool:
     (rows, store), (others, other_store) = first, other
     assert rows.chunked is not None
     assert others.chunked is not None
-    for name, part in rows.present().items():
-        again = others.present()[name]
+    for name, part in rows.splits.items():
+        again = others.splits[name]
         for column, cells in part.columns.items():
             assert cells.dtype == again.columns[column].dtype
             np.testing.assert_array_equal(cells, again.columns[column])
