@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Encoder, Rows
 from flowgmm_cli.data.array_types import Array, Bytes, Floats, Ints
 from flowgmm_cli.data.cache import encode
-from flowgmm_cli.data.dates import CYCLES, DAY, TIMES
 from flowgmm_cli.data.images.format import WHITE
 from flowgmm_cli.data.sources.columns import ValueIndex, canonical
 from flowgmm_cli.data.specs import MissingPolicy
 from flowgmm_cli.data.statistics import ColumnStatistics
 from flowgmm_cli.errors import DataError, did_you_mean
+from flowgmm_cli.messages import shorten, suggest_column
 
 State = tuple[dict[str, Any], dict[str, Array]]
 
@@ -125,49 +126,6 @@ class NumericColumn(ColumnEncoder):
         if self.marked:
             values = np.where(features[:, -1:] > 0.5, np.nan, values)
         return values.reshape(len(features), *self.column.shape)
-
-
-@dataclass(frozen=True)
-class DateColumn(NumericColumn):
-    """A column of dates or times of day: elapsed days, and the place in each cycle as sine and cosine."""
-
-    parts: tuple[str, ...] = ()  # `elapsed` and names of `CYCLES`
-    origin: float = 0.0  # elapsed days are counted from these seconds
-    inexact = "{} are dates; the density is that of their features"
-
-    def choose_parts(self, parts: Sequence[str], cells: Array) -> DateColumn:
-        """Return the encoder with the parts that differ between training cells; of times of day the hour."""
-        known = cells[np.isfinite(cells)]
-        possible = [part for part in parts if part == "hour" or self.column.format not in TIMES]
-        used = [part for part in possible if np.ptp(CYCLES[part](known) if part in CYCLES else known) > 0]
-        return dataclasses.replace(self, parts=tuple(used), origin=float(known.min()))
-
-    @property
-    def names(self) -> list[str]:
-        """`name[days]`, `name[month sin]`, ...; `name=(missing)` for the mark."""
-        waves = [f"{part} {wave}" for part in self.parts if part in CYCLES for wave in ("sin", "cos")]
-        parts = ["days", *waves] if "elapsed" in self.parts else waves
-        return [*(f"{self.column.name}[{part}]" for part in parts), *super().names[1:]]
-
-    def transform(self, cells: Array, context: DataContext) -> Floats:
-        """Return the features of the parts, and the mark."""
-        matrix = super().transform(cells, context)
-        seconds = matrix[:, :1]
-        features = [(seconds - self.origin) / DAY] if "elapsed" in self.parts else []
-        angles = [2 * np.pi * CYCLES[part](seconds) for part in self.parts if part in CYCLES]
-        waves = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
-        return np.hstack([*features, *waves, matrix[:, 1:]])
-
-    def invert(self, features: Floats) -> Array | None:
-        """Return seconds, of midnights if training saw no others; None without elapsed days or the hour."""
-        if "elapsed" in self.parts:
-            step = DAY if "hour" not in self.parts and self.origin % DAY == 0 else 1.0
-            seconds = np.rint((self.origin + features[:, 0] * DAY) / step) * step
-        elif self.parts == ("hour",) and self.column.format in TIMES:
-            seconds = np.rint(np.arctan2(features[:, 0], features[:, 1]) / (2 * np.pi) % 1 * DAY) % DAY
-        else:
-            return None
-        return np.where(features[:, -1] > 0.5, np.nan, seconds) if self.marked else seconds
 
 
 @dataclass(frozen=True)
@@ -306,3 +264,52 @@ def _flatten(cells: Array) -> Floats:
 def as_strings(cells: Array) -> list[str]:
     """Return the texts of cells, '' where a cell is None."""
     return ["" if cell is None else str(cell) for cell in cells]
+
+
+class UnseenCells(NamedTuple):
+    """Cells of a column that training never saw: their number, that of all rows, and a sentence."""
+
+    column: str
+    cells: int
+    rows: int
+    text: str
+
+
+class UnseenCategories:
+    """Counts of the cells that training never saw, over the chunks of an input.
+
+    Args:
+        encoders: the column encoders, of which some have the categories of training.
+    """
+
+    def __init__(self, encoders: Sequence[ColumnEncoder]) -> None:
+        self._encoders = [encoder for encoder in encoders if isinstance(encoder, CategoryColumn)]
+        self._total = 0
+        self._unseen, self._empty = Counter[str](), Counter[str]()
+        self._examples: dict[str, str] = {}
+
+    def add(self, rows: Rows) -> None:
+        """Count the cells of some rows."""
+        self._total += len(rows)
+        for encoder in self._encoders:
+            name, cells = encoder.column.name, cells_of(encoder.column, rows)
+            codes = encoder.codes(cells)
+            self._empty[name] += int((codes == EMPTY).sum())
+            if count := int((codes == UNSEEN).sum()):
+                self._unseen[name] += count
+                self._examples.setdefault(name, str(cells[codes.argmin()]))
+
+    def describe(self) -> Iterator[UnseenCells]:
+        """Yield the columns with such cells."""
+        for encoder in self._encoders:
+            name = encoder.column.name
+            if (example := self._examples.get(name)) is not None:
+                near = suggest_column(example, encoder.categories).removeprefix("; ")
+                text = (
+                    f"`{name}`: {self._unseen[name]:,} of {self._total:,} cells hold a category that "
+                    f"training never saw, such as `{shorten(example)}`" + (f" ({near})" if near else "")
+                )
+                yield UnseenCells(name, self._unseen[name], self._total, text)
+            if empty := self._empty[name]:
+                text = f"`{name}`: {empty:,} of {self._total:,} cells are empty; in training none was"
+                yield UnseenCells(name, empty, self._total, text)

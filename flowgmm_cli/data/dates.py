@@ -1,4 +1,4 @@
-"""Dates and times of day: find their format, and convert them to seconds and to features.
+"""Dates and times of day: find their format, convert them to seconds, and encode them as features.
 
 Cells of a date column are seconds since 1970 in UTC, those of times of day seconds since midnight; a date
 without a zone is taken as UTC.
@@ -6,15 +6,19 @@ without a zone is taken as UTC.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowgmm_cli.data.array_types import Floats, Ints, Strings
+from flowgmm_cli.api import DataContext
+from flowgmm_cli.data.array_types import Array, Floats, Ints, Strings
+from flowgmm_cli.data.column_encoders import NumericColumn
 from flowgmm_cli.data.sources.columns import MISSING_WORDS, strings
 
 ISO = "ISO 8601"
@@ -131,3 +135,46 @@ CYCLES: dict[str, Callable[[Floats], Floats]] = {
     "hour": lambda seconds: np.asarray(seconds % DAY / DAY),
 }
 """Position of dates in a cycle, from 0 to 1, by the name of the cycle."""
+
+
+@dataclass(frozen=True)
+class DateColumn(NumericColumn):
+    """A column of dates or times of day: elapsed days, and the place in each cycle as sine and cosine."""
+
+    parts: tuple[str, ...] = ()  # `elapsed` and names of `CYCLES`
+    origin: float = 0.0  # elapsed days are counted from these seconds
+    inexact = "{} are dates; the density is that of their features"
+
+    def choose_parts(self, parts: Sequence[str], cells: Array) -> DateColumn:
+        """Return the encoder with the parts that differ between training cells; of times of day the hour."""
+        known = cells[np.isfinite(cells)]
+        possible = [part for part in parts if part == "hour" or self.column.format not in TIMES]
+        used = [part for part in possible if np.ptp(CYCLES[part](known) if part in CYCLES else known) > 0]
+        return dataclasses.replace(self, parts=tuple(used), origin=float(known.min()))
+
+    @property
+    def names(self) -> list[str]:
+        """`name[days]`, `name[month sin]`, ...; `name=(missing)` for the mark."""
+        waves = [f"{part} {wave}" for part in self.parts if part in CYCLES for wave in ("sin", "cos")]
+        parts = ["days", *waves] if "elapsed" in self.parts else waves
+        return [*(f"{self.column.name}[{part}]" for part in parts), *super().names[1:]]
+
+    def transform(self, cells: Array, context: DataContext) -> Floats:
+        """Return the features of the parts, and the mark."""
+        matrix = super().transform(cells, context)
+        seconds = matrix[:, :1]
+        features = [(seconds - self.origin) / DAY] if "elapsed" in self.parts else []
+        angles = [2 * np.pi * CYCLES[part](seconds) for part in self.parts if part in CYCLES]
+        waves = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
+        return np.hstack([*features, *waves, matrix[:, 1:]])
+
+    def invert(self, features: Floats) -> Array | None:
+        """Return seconds, of midnights if training saw no others; None without elapsed days or the hour."""
+        if "elapsed" in self.parts:
+            step = DAY if "hour" not in self.parts and self.origin % DAY == 0 else 1.0
+            seconds = np.rint((self.origin + features[:, 0] * DAY) / step) * step
+        elif self.parts == ("hour",) and self.column.format in TIMES:
+            seconds = np.rint(np.arctan2(features[:, 0], features[:, 1]) / (2 * np.pi) % 1 * DAY) % DAY
+        else:
+            return None
+        return np.where(features[:, -1] > 0.5, np.nan, seconds) if self.marked else seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,24 +13,23 @@ from flowgmm_cli.api import Column, DataContext, Encoder, Rows
 from flowgmm_cli.data.array_types import Array, Bytes, Floats
 from flowgmm_cli.data.column_analysis import LEAK, has_few_categories, leaks_label
 from flowgmm_cli.data.column_encoders import (
-    EMPTY,
-    UNSEEN,
     CategoryColumn,
     ColumnEncoder,
-    DateColumn,
     HashedColumn,
     NumericColumn,
     PixelColumn,
     TextColumn,
+    UnseenCategories,
     as_strings,
     cells_of,
 )
+from flowgmm_cli.data.dates import DateColumn
 from flowgmm_cli.data.sources.columns import canonical
 from flowgmm_cli.data.specs import DATE_PARTS, MissingPolicy
 from flowgmm_cli.data.statistics import ColumnStatistics
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.files import select_prefix
-from flowgmm_cli.messages import join_some, override, shorten, suggest_column
+from flowgmm_cli.messages import join_some, override
 
 _MAX_LISTED = 8
 
@@ -99,7 +98,7 @@ class FeatureEncoder:
             return NumericColumn.fit(column, cells, missing, known)
 
         encoders: list[ColumnEncoder] = []
-        notes: dict[str, list[str]] = {}
+        notes: list[tuple[str, str]] = []
         for column in columns:
             if statistics is None:
                 known = ColumnStatistics()
@@ -108,27 +107,20 @@ class FeatureEncoder:
                 known = statistics[column.name]
             fitted = fit_column(column, known)
             if isinstance(fitted, str):
-                remarks = [f"left out {{}} ({fitted})"]
+                notes.append((f"left out {{}} ({fitted})", column.name))
             else:
                 encoders.append(fitted)
-                remarks = list(_remarks(fitted, known, missing))
-            for remark in remarks:
-                notes.setdefault(remark, []).append(column.name)
-        listed = [note.replace("{}", _join(names), 1) for note, names in notes.items()]
+                notes += [(remark, column.name) for remark in _remarks(fitted, known, missing)]
         if not encoders:
-            raise DataError(
-                "no input column is left", details=listed, hint="check data.features and data.drop"
-            )
-        return cls(encoders, listed)
+            hint = "check data.features and data.drop"
+            raise DataError("no input column is left", details=_name_columns(notes), hint=hint)
+        return cls(encoders, _name_columns(notes))
 
     @property
     def inexact(self) -> tuple[str, ...]:
         """Reasons that the density of the matrix is not that of the input columns; empty if it is."""
-        columns: dict[str, list[str]] = {}
-        for encoder in self.encoders:
-            if encoder.inexact:
-                columns.setdefault(encoder.inexact, []).append(encoder.column.name)
-        return tuple(reason.format(_join(names)) for reason, names in columns.items())
+        named = [(encoder.inexact, encoder.column.name) for encoder in self.encoders if encoder.inexact]
+        return tuple(_name_columns(named))
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -301,54 +293,12 @@ def _remarks(encoder: ColumnEncoder, statistics: ColumnStatistics, missing: Miss
         yield f"{{}}: `{twice[0]}` and `{canonical(twice[0])}` are one category"
 
 
-def _join(names: Sequence[str]) -> str:
-    return join_some((f"`{name}`" for name in names), len(names), _MAX_LISTED)
-
-
-class UnseenCells(NamedTuple):
-    """Cells of a column that training never saw: their number, that of all rows, and a sentence."""
-
-    column: str
-    cells: int
-    rows: int
-    text: str
-
-
-class UnseenCategories:
-    """Counts of the cells that training never saw, over the chunks of an input.
-
-    Args:
-        encoders: the column encoders, of which some have the categories of training.
-    """
-
-    def __init__(self, encoders: Sequence[ColumnEncoder]) -> None:
-        self._encoders = [encoder for encoder in encoders if isinstance(encoder, CategoryColumn)]
-        self._total = 0
-        self._unseen, self._empty = Counter[str](), Counter[str]()
-        self._examples: dict[str, str] = {}
-
-    def add(self, rows: Rows) -> None:
-        """Count the cells of some rows."""
-        self._total += len(rows)
-        for encoder in self._encoders:
-            name, cells = encoder.column.name, cells_of(encoder.column, rows)
-            codes = encoder.codes(cells)
-            self._empty[name] += int((codes == EMPTY).sum())
-            if count := int((codes == UNSEEN).sum()):
-                self._unseen[name] += count
-                self._examples.setdefault(name, str(cells[codes.argmin()]))
-
-    def describe(self) -> Iterator[UnseenCells]:
-        """Yield the columns with such cells."""
-        for encoder in self._encoders:
-            name = encoder.column.name
-            if (example := self._examples.get(name)) is not None:
-                near = suggest_column(example, encoder.categories).removeprefix("; ")
-                text = (
-                    f"`{name}`: {self._unseen[name]:,} of {self._total:,} cells hold a category that "
-                    f"training never saw, such as `{shorten(example)}`" + (f" ({near})" if near else "")
-                )
-                yield UnseenCells(name, self._unseen[name], self._total, text)
-            if empty := self._empty[name]:
-                text = f"`{name}`: {empty:,} of {self._total:,} cells are empty; in training none was"
-                yield UnseenCells(name, empty, self._total, text)
+def _name_columns(remarks: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the distinct remarks among (remark, column), with the columns of each in the place of `{}`."""
+    columns: dict[str, list[str]] = {}
+    for remark, name in remarks:
+        columns.setdefault(remark, []).append(f"`{name}`")
+    return [
+        remark.replace("{}", join_some(names, len(names), _MAX_LISTED), 1)
+        for remark, names in columns.items()
+    ]
