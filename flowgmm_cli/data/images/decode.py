@@ -32,20 +32,9 @@ _LARGE = Lock()  # for one large image at a time: several threads would take gig
 class UnreadableError(ValueError):
     """An image cannot be read; the message says why, and `hint` is the next step."""
 
-    hint = "make the file again"
-
-
-class TooLargeError(UnreadableError):
-    """An image has more pixels than Pillow decodes."""
-
-    hint = "scale it down first"
-
-
-class WrongSizeError(ValueError):
-    """An image of another `size`, width x height in pixels, than the format, which does not resize."""
-
-    def __init__(self, size: str) -> None:
-        super().__init__(f"the image is {size} pixels")
+    def __init__(self, message: str, hint: str = "make the file again") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 def read_header(content: Content) -> ImageHeader:
@@ -57,14 +46,15 @@ def read_header(content: Content) -> ImageHeader:
 def decode(content: Content, image_format: ImageFormat) -> tuple[Bytes, frozenset[str]]:
     """Return pixels, uint8 of the format's shape, and descriptions of the changes made to the image.
 
-    Only the first frame of several is read. Raises `UnreadableError` or `WrongSizeError`.
+    Only the first frame of several is read. Raises `UnreadableError`, also for an image of another size
+    than a format that does not resize.
     """
     with _open(content) as image:
         if image_format.resize != "error":  # a JPEG can be decoded at 1/2, 1/4 or 1/8 of its size
             side = 2 * max(image_format.height, image_format.width)
             image.draft(None, (side, side))
         elif (header := _header(image)).size != image_format.size:
-            raise WrongSizeError(header.size)
+            raise _wrong_size(header.size, image_format)
         upright = _orientation(image) in (None, 1)
         with _LARGE if image.width * image.height > _LARGE_PIXELS else nullcontext():
             several = image.format != "MPO" and bool(getattr(image, "is_animated", False))
@@ -112,7 +102,7 @@ def _open(content: Content) -> Iterator[Image.Image]:
         stream = io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
         with stream, Image.open(stream) as image:
             yield image
-    except (MemoryError, WrongSizeError, UnreadableError):
+    except (MemoryError, UnreadableError):
         raise
     except Exception as error:  # Pillow's decoders raise many types
         raise _translate(error) from error
@@ -173,7 +163,7 @@ def _resize(image: Image.Image, image_format: ImageFormat) -> Image.Image:
     if image.size == size:
         return image
     if image_format.resize == "error":
-        raise WrongSizeError(f"{image.width}x{image.height}")
+        raise _wrong_size(f"{image.width}x{image.height}", image_format)
     if image_format.resize == "stretch":
         return image.resize(size, _SCALING)
     if image_format.resize == "crop":
@@ -186,9 +176,18 @@ def _resize(image: Image.Image, image_format: ImageFormat) -> Image.Image:
     return background
 
 
+def _wrong_size(size: str, image_format: ImageFormat) -> UnreadableError:
+    wanted = image_format.size
+    return UnreadableError(
+        f"the image is {size} pixels, the model reads {wanted}",
+        f"resize the images first, for example with ImageMagick: mogrify -resize {wanted}!",
+    )
+
+
 def _translate(error: Exception) -> UnreadableError:
     if isinstance(error, Image.DecompressionBombError):
-        return TooLargeError(f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels")
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return UnreadableError(f"it has more than {most:,} pixels", "scale it down first")
     if isinstance(error, UnidentifiedImageError):
         return UnreadableError("it is not an image of a known type")
     if isinstance(error, OSError) and error.strerror:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from flowgmm_cli.data.array_types import Bytes, Positions
-from flowgmm_cli.data.images.decode import Content, UnreadableError, WrongSizeError, decode
+from flowgmm_cli.data.images.decode import Content, UnreadableError, decode
 from flowgmm_cli.data.images.format import ImageFormat
 from flowgmm_cli.data.readers.row_errors import RowError
 from flowgmm_cli.data.sources.columns import sort_naturally
@@ -115,6 +115,25 @@ class EncodedImages:
             raise UnreadableError("the cell is empty")
         return Path(path)
 
+    def read_each(
+        self,
+        read: Callable[[Content], Result],
+        positions: Positions,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Iterator[Result | RowError]:
+        """Yield `read` of the content of the images at some positions, or the error of an unusable image.
+
+        An error is text: an exception would keep its frames alive, and with them the image.
+        """
+
+        def work(place: int) -> Result | RowError:
+            try:
+                return read(self.content(int(positions[place])))
+            except UnreadableError as error:
+                return RowError(str(error), error.hint)
+
+        return map_in_order(work, len(positions), progress)
+
     def signature(self) -> str:
         """Return a digest that changes with the bytes of images, of files with their size and time."""
         total = blake2b(digest_size=16)
@@ -159,31 +178,14 @@ def decode_images(
         Pixels `(n, *image_format.shape)`, 0 where an image cannot be used; the errors of those, by place in
         the result; and the number of images by description of a change that was made to them.
     """
-
-    def work(index: int) -> tuple[Bytes, frozenset[str]] | RowError:
-        try:
-            return decode(images.content(int(positions[index])), image_format)
-        except WrongSizeError as error:
-            size = f"{image_format.width}x{image_format.height}"
-            hint = f"resize the images first, for example with ImageMagick: mogrify -resize {size}!"
-            return RowError(f"{error}, the model reads {size}", hint)
-        except (UnreadableError, OSError) as error:
-            return unreadable(error)
-
     pixels = np.zeros((len(positions), *image_format.shape), dtype=np.uint8)
     errors = {}
     changes: Counter[str] = Counter()
-    for index, result in enumerate(map_in_order(work, len(positions))):
+    results = images.read_each(lambda content: decode(content, image_format), positions)
+    for index, result in enumerate(results):
         if isinstance(result, RowError):
             errors[index] = result
         else:
             pixels[index] = result[0]
             changes.update(result[1])
     return pixels, errors, changes
-
-
-def unreadable(error: UnreadableError | OSError) -> RowError:
-    """Describe an image that cannot be read, as text: an exception would keep its frames and the image."""
-    if isinstance(error, UnreadableError):
-        return RowError(str(error), error.hint)
-    return RowError(error.strerror or str(error), UnreadableError.hint)

@@ -13,9 +13,9 @@ from flowgmm_cli.data.array_types import Bytes, Positions
 from flowgmm_cli.data.cache import Arrays, TableCache
 from flowgmm_cli.data.feature_file import FeatureFile, require_space, write_features
 from flowgmm_cli.data.fingerprint import pixel_hashes
-from flowgmm_cli.data.images.decode import UnreadableError, read_header
-from flowgmm_cli.data.images.encoded_images import EncodedImages, decode_images, map_in_order, unreadable
-from flowgmm_cli.data.images.format import ImageFormat, ImageHeader, choose_format
+from flowgmm_cli.data.images.decode import read_header
+from flowgmm_cli.data.images.encoded_images import EncodedImages, decode_images
+from flowgmm_cli.data.images.format import ImageFormat, choose_format
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.readers.row_errors import FaultyRows, RowError
@@ -89,28 +89,19 @@ class _Decoding:
         self._images, self._config, self._context = images, config, context
         self._errors: dict[int, RowError] = {}
         self.notes: list[str] = []
-        headers = self._read_headers()
-        if not headers:
-            self._report_errors()
-        self.candidates = np.array(list(headers), dtype=np.int64)
-        named = [(images.names[index], header) for index, header in headers.items()]
-        self.format = choose_format(named, config, where=images.where)
-
-    def _read_headers(self) -> dict[int, ImageHeader]:
-        def read(index: int) -> ImageHeader | RowError:
-            try:
-                return read_header(self._images.content(index))
-            except (UnreadableError, OSError) as error:
-                return unreadable(error)
-
         headers = {}
-        results = map_in_order(read, len(self._images), self._progress("looking at images"))
+        positions = np.arange(len(images))
+        results = images.read_each(read_header, positions, self._progress("looking at images"))
         for index, result in enumerate(results):
             if isinstance(result, RowError):
                 self._errors[index] = result
             else:
                 headers[index] = result
-        return headers
+        if not headers:
+            self._report_errors()
+        self.candidates = np.array(list(headers), dtype=np.int64)
+        named = [(images.names[index], header) for index, header in headers.items()]
+        self.format = choose_format(named, config, where=images.where)
 
     def _progress(self, what: str) -> Callable[[int, int], None]:
         return lambda done, total: self._context.progress(done, total, what)
