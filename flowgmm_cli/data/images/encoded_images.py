@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
+import pyarrow as pa
 
 from flowgmm_cli.data.array_types import Bytes, Positions
 from flowgmm_cli.data.images.decode import Content, UnreadableError, decode
@@ -21,9 +22,6 @@ from flowgmm_cli.data.images.format import ImageFormat
 from flowgmm_cli.data.readers.row_errors import RowError
 from flowgmm_cli.data.sources.columns import sort_naturally
 from flowgmm_cli.errors import DataError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _TYPES = "png jpg jpeg jpe jfif webp bmp gif tif tiff ppm pgm pbm pnm jp2 avif tga"
 SUFFIXES = tuple(f".{suffix}" for suffix in _TYPES.split())
