@@ -177,10 +177,10 @@ def _resize(image: Image.Image, image_format: ImageFormat) -> Image.Image:
 
 
 def _wrong_size(size: str, image_format: ImageFormat) -> UnreadableError:
-    wanted = image_format.size
+    expected = image_format.size
     return UnreadableError(
-        f"the image is {size} pixels, the model reads {wanted}",
-        f"resize the images first, for example with ImageMagick: mogrify -resize {wanted}!",
+        f"the image is {size} pixels, the model reads {expected}",
+        f"resize the images first, for example with ImageMagick: mogrify -resize {expected}!",
     )
 
 
