@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar
 
 from flowgmm_cli.data.sources.files import require_file
 from flowgmm_cli.errors import DataError, UsageError
@@ -30,7 +30,7 @@ ENCODING_HINT = (
     "as UTF-8"
 )
 
-_BOM = codecs.BOM_UTF8
+_READ_BYTES = 2**16
 _UTF8 = ("", "utf-8", "utf8", "utf-8-sig")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -85,7 +85,7 @@ class ByteSource:
         """The suffix in lower case, without that of a compression; '' for standard input."""
         return "" if self.path is None else plain_suffix(self.path)
 
-    def open(self) -> BinaryIO:
+    def open(self) -> io.BufferedReader:
         """Open the source for reading, decompressed; `DataError` if it was read and cannot be read again."""
         if self._opened and not self.rereadable:
             raise DataError(f"{self.name} can be read only once", hint="write it to a file and name the file")
@@ -93,20 +93,18 @@ class ByteSource:
         if self.stamp is not None:
             self.stamp.require_unchanged()
         raw: Any = sys.stdin.buffer if self.path is None else self.path.open("rb")
-        stream: Any = raw if hasattr(raw, "peek") else io.BufferedReader(raw)
-        return _decompress(stream)
+        return _decompress(raw if hasattr(raw, "peek") else io.BufferedReader(raw))
 
     def open_text(self) -> io.BufferedReader:
         """Open the source as UTF-8 text without a byte order mark; `DataError` for an unknown encoding."""
-        raw: Any = self.open()
-        stream = io.BufferedReader(raw)
+        stream = self.open()
         head = stream.peek(4)
         encoding = None if (self.encoding or "").casefold() in _UTF8 else self.encoding
         if encoding is None and head[:2] in _UTF16:
             encoding = "utf-16"
         if encoding is None:
-            if head.startswith(_BOM):
-                stream.read(len(_BOM))
+            if head.startswith(codecs.BOM_UTF8):
+                stream.read(len(codecs.BOM_UTF8))
             return stream
         try:
             decoder = codecs.getincrementaldecoder(encoding)()
@@ -117,7 +115,20 @@ class ByteSource:
                 f"{self.name}: there is no encoding `{encoding}` (data.encoding)",
                 hint="for example utf-8, utf-16, cp1252, latin-1, shift_jis",
             ) from error
-        return io.BufferedReader(_Recoder(stream, decoder, encoding, self.name))
+
+        def recode() -> Iterator[bytes]:
+            data = b"."
+            while data:
+                data = stream.read(_READ_BYTES)
+                try:
+                    yield decoder.decode(data, final=not data).encode("utf-8", "replace")
+                except UnicodeDecodeError as error:
+                    raise DataError(
+                        f"{self.name} is not text of the encoding {encoding}: {error.reason}",
+                        hint="name the encoding of the file with data.encoding",
+                    ) from error
+
+        return io.BufferedReader(_Blocks(recode(), stream))
 
 
 def read_lines(stream: BinaryIO, name: str) -> Iterator[bytes]:
@@ -172,7 +183,7 @@ def find_source(where: str, encoding: str | None = None) -> ByteSource:
     return ByteSource(where, require_file(where), rereadable=True, encoding=encoding)
 
 
-def _decompress(stream: Any) -> BinaryIO:
+def _decompress(stream: io.BufferedReader) -> io.BufferedReader:
     """Return the decompressed stream, if its first bytes show a compression."""
     head = stream.peek(6)[:6]
     if head[:2] == b"\x1f\x8b":
@@ -180,77 +191,39 @@ def _decompress(stream: Any) -> BinaryIO:
     elif head[:3] == b"BZh":
         opened = bz2.BZ2File(stream)
     elif head == b"\xfd7zXZ\x00":
-        opened = lzma.LZMAFile(stream)  # noqa: SIM115 - closed by _Decompressed
+        opened = lzma.LZMAFile(stream)  # noqa: SIM115 - closed by _Blocks
     elif head[:4] == b"\x28\xb5\x2f\xfd":
         import pyarrow as pa
 
         opened = pa.CompressedInputStream(stream, "zstd")
     else:
-        return cast(BinaryIO, stream)
-    return cast(BinaryIO, _Decompressed(opened, stream))
+        return stream
+    return io.BufferedReader(_Blocks(iter(lambda: opened.read(_READ_BYTES), b""), opened, stream))
 
 
-class _Decompressed(io.RawIOBase):
-    """Decompressed stream that also closes the compressed one."""
+class _Blocks(io.RawIOBase):
+    """Stream of blocks of bytes that also closes the streams they come from."""
 
-    def __init__(self, opened: Any, compressed: Any) -> None:
+    def __init__(self, blocks: Iterator[bytes], *streams: Any) -> None:
         super().__init__()
-        self._opened = opened
-        self._compressed = compressed
+        self._blocks = blocks
+        self._streams = streams
+        self._rest = memoryview(b"")
 
     def readable(self) -> bool:
         """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read decompressed bytes into a buffer and return their number."""
-        data = self._opened.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        """Close both streams."""
-        self._opened.close()
-        self._compressed.close()
-        super().close()
-
-
-class _Recoder(io.RawIOBase):
-    """UTF-8 bytes of a text in another encoding."""
-
-    def __init__(
-        self, stream: BinaryIO, decoder: codecs.IncrementalDecoder, encoding: str, name: str
-    ) -> None:
-        super().__init__()
-        self._stream = stream
-        self._decoder = decoder
-        self._encoding = encoding
-        self._name = name
-        self._rest = b""
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Read UTF-8 bytes into a buffer and return their number."""
-        while not self._rest:
-            data = self._stream.read(2**16)
-            try:
-                text = self._decoder.decode(data, final=not data)
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{self._name} is not text of the encoding {self._encoding}: {error.reason}",
-                    hint="name the encoding of the file with data.encoding",
-                ) from error
-            self._rest = text.encode("utf-8", "replace")
-            if not data:
-                break
+        """Read bytes into a buffer and return their number."""
+        while not self._rest and (block := next(self._blocks, None)) is not None:
+            self._rest = memoryview(block)
         part, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
         buffer[: len(part)] = part
         return len(part)
 
     def close(self) -> None:
-        """Close the stream."""
-        self._stream.close()
+        """Close all streams."""
+        for stream in self._streams:
+            stream.close()
         super().close()
