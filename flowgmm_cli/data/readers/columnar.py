@@ -28,36 +28,40 @@ class ParquetReader(TableReader):
     def __init__(self, path: Path, *, name: str) -> None:
         self.name = name
         self._path = path
-        self.files = [require_content(path, name)]
-        with translate_errors(name, self.format), pq.ParquetFile(path) as file:
-            self.rows = file.metadata.num_rows
-            schema = file.schema_arrow
+        self._stamp = FileStamp.of(path)
+        if self._stamp.size == 0:
+            raise DataError(f"{name} is empty", hint="write it again, or take it out of the folder")
+        self.files = [self._stamp]
+        with translate_errors(name, self.format):
+            schema = self._read_schema()
         self.names = schema.names
-        self.class_names = read_class_names(schema)
+        self.class_names = _read_class_names(schema)
+
+    def _read_schema(self) -> pa.Schema:
+        with pq.ParquetFile(self._path) as file:
+            self.rows = file.metadata.num_rows
+            return file.schema_arrow
 
     def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[RawBatch]:
-        self.files[0].require_unchanged()
+        self._stamp.require_unchanged()
+        for batch in self._batches(columns, size):
+            yield RawBatch(_decode(pa.Table.from_batches([batch]).select(columns)))
+
+    def _batches(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(self._path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
-            for batch in file.iter_batches(size, columns=columns, use_threads=False):
-                yield RawBatch(_decode(pa.Table.from_batches([batch]).select(columns)))
+            yield from file.iter_batches(size, columns=columns, use_threads=False)
 
 
-class ArrowReader(TableReader):
+class ArrowReader(ParquetReader):
     """Reader of an Arrow file, of the file format or the stream format."""
 
     format = "arrow"
 
-    def __init__(self, path: Path, *, name: str) -> None:
-        self.name = name
-        self._path = path
-        self.files = [require_content(path, name)]
-        with translate_errors(name, self.format):
-            with path.open("rb") as stream:
-                self._is_file = stream.read(len(_ARROW_MAGIC)) == _ARROW_MAGIC
-            with self._open() as reader:
-                schema = reader.schema
-        self.names = schema.names
-        self.class_names = read_class_names(schema)
+    def _read_schema(self) -> pa.Schema:
+        with self._path.open("rb") as stream:
+            self._is_file = stream.read(len(_ARROW_MAGIC)) == _ARROW_MAGIC
+        with self._open() as reader:
+            return reader.schema
 
     @contextmanager
     def _open(self, columns: Sequence[str] = ()) -> Iterator[Any]:
@@ -74,20 +78,12 @@ class ArrowReader(TableReader):
             with open_reader(handle, options=options) as reader:
                 yield reader
 
-    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[RawBatch]:
-        self.files[0].require_unchanged()
+    def _batches(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
         with self._open(columns) as reader:
-            batches = map(reader.get_batch, range(reader.num_record_batches)) if self._is_file else reader
-            for batch in batches:
-                yield RawBatch(_decode(pa.Table.from_batches([batch]).select(columns)))
-
-
-def require_content(path: Path, name: str) -> FileStamp:
-    """Return the stamp of a file; `DataError` if it is empty."""
-    stamp = FileStamp.of(path)
-    if stamp.size == 0:
-        raise DataError(f"{name} is empty", hint="write it again, or take it out of the folder")
-    return stamp
+            if self._is_file:
+                yield from map(reader.get_batch, range(reader.num_record_batches))
+            else:
+                yield from reader
 
 
 def _decode(table: pa.Table) -> pa.Table:
@@ -96,26 +92,23 @@ def _decode(table: pa.Table) -> pa.Table:
     Arrow trusts the offsets of a file and would read memory beyond its cells.
     """
     table.validate(full=True)
-    if not any(pa.types.is_dictionary(field.type) for field in table.schema):
+    types = {field.name: field.type for field in table.schema}
+    if not any(map(pa.types.is_dictionary, types.values())):
         return table
     return table.cast(
-        pa.schema(
-            (field.name, field.type.value_type if pa.types.is_dictionary(field.type) else field.type)
-            for field in table.schema
-        )
+        pa.schema({name: of.value_type if pa.types.is_dictionary(of) else of for name, of in types.items()})
     )
 
 
-def read_class_names(schema: pa.Schema) -> Mapping[str, Sequence[str]]:
+def _read_class_names(schema: pa.Schema) -> Mapping[str, Sequence[str]]:
     """Return the class names of the `ClassLabel` columns, which `datasets` stores in the metadata."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        names = {name: [str(entry) for entry in feature["names"]] for name, feature in features.items()
-                 if isinstance(feature, dict) and "names" in feature}  # fmt: skip
+        coded = {field.name: features.get(field.name) for field in schema if pa.types.is_integer(field.type)}
+        return {
+            name: [str(entry) for entry in feature["names"]]
+            for name, feature in coded.items()
+            if isinstance(feature, dict) and "names" in feature
+        }
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}
-    return {
-        name: class_names
-        for name, class_names in names.items()
-        if name in schema.names and pa.types.is_integer(schema.field(name).type)
-    }

@@ -22,6 +22,7 @@ from flowgmm_cli.data.readers.base import (
     translate_errors,
 )
 from flowgmm_cli.data.readers.byte_source import STDIN, ByteSource, find_source, plain_suffix
+from flowgmm_cli.data.readers.chunks import TableChunks
 from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.readers.table import ReadSettings, SeveralFiles, TableReader
@@ -113,14 +114,17 @@ def _open(
             _require_table(options.keep, where)
             return FolderReader(folder, schema, options, name=where)
     if (not folder.exists() and where != STDIN and glob.has_magic(where)) or folder.is_dir():
-        return _match(open_table(where, schema.settings, note=options.note), schema, options)
+        return TableChunks(open_table(where, schema.settings, note=options.note), schema, options)
     source = find_source(where, schema.settings.encoding)
     format = _find_format(source, format)
     if format in ("npz", "npy", "idx"):
         _require_table(options.keep, where)
-        return _open_arrays(format, source, schema, options)
+        from flowgmm_cli.data.readers.array_files import open_arrays
+        from flowgmm_cli.data.readers.arrays import ArrayReader
+
+        return ArrayReader(open_arrays(source, format), schema, options, name=source.name)
     if format == "txt":
-        from flowgmm_cli.data.readers.text import TextReader
+        from flowgmm_cli.data.readers.lines import TextReader
 
         if schema.text is None:
             columns = ", ".join(column.name for column in schema.columns[:12])
@@ -128,8 +132,8 @@ def _open(
                 f"{source.name} holds nothing but texts, but the model reads columns: {columns}",
                 hint="give it a csv, parquet or jsonl file with these columns",
             )
-        return _match(TextReader(source, column=schema.text.name), schema, options)
-    return _match(_open_file(format, source, schema.settings, options.note), schema, options)
+        return TableChunks(TextReader(source, column=schema.text.name), schema, options)
+    return TableChunks(_open_file(format, source, schema.settings, options.note), schema, options)
 
 
 def _require_table(keep: Sequence[str], where: str) -> None:
@@ -230,23 +234,10 @@ def _open_file(
 
         return CsvReader(source, settings, suffix=".tsv" if format == "tsv" else source.suffix, note=note)
     if format == "jsonl":
-        from flowgmm_cli.data.readers.jsonl import JsonlReader
+        from flowgmm_cli.data.readers.lines import JsonlReader
 
         return JsonlReader(source)
     from flowgmm_cli.data.readers.columnar import ArrowReader, ParquetReader
 
     path = source.path or Path(source.name)
     return (ParquetReader if format == "parquet" else ArrowReader)(path, name=source.name)
-
-
-def _match(table: TableReader, schema: InputSchema, options: ReadOptions) -> RowReader:
-    from flowgmm_cli.data.readers.chunks import TableChunks
-
-    return TableChunks(table, schema, options)
-
-
-def _open_arrays(format: str, source: ByteSource, schema: InputSchema, options: ReadOptions) -> RowReader:
-    from flowgmm_cli.data.readers.array_files import open_arrays
-    from flowgmm_cli.data.readers.arrays import ArrayReader
-
-    return ArrayReader(open_arrays(source, format), schema, options, name=source.name)

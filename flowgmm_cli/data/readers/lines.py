@@ -1,4 +1,4 @@
-"""Reader of JSON lines: one object per line, with the columns as keys; also of a JSON array of objects."""
+"""Readers of JSON lines, one object per line with the columns as keys, of JSON arrays, and of plain text."""
 
 from __future__ import annotations
 
@@ -95,6 +95,35 @@ class JsonlReader(TableReader):
         return DataError(f"{self.name}:{head[0][0]}: {error.message}", hint=_HINT)
 
 
+class TextReader(TableReader):
+    """Reader of plain text. Every line is a row, also a blank one, so line numbers are row numbers."""
+
+    format = "text"
+    empty_hint = "each line is one text"
+
+    def __init__(self, source: ByteSource, *, column: str = "text") -> None:
+        self.name = source.name
+        self.names = [column]
+        self.files = [source.stamp] if source.stamp else []
+        self._source = source
+
+    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[RawBatch]:
+        with self._source.open_text() as stream:
+            lines = read_lines(stream, self.name)
+            start = 1
+            while batch := take(lines, size, len):
+                cells: list[str | None] = [None] * len(batch)
+                errors = {}
+                for position, line in enumerate(batch):
+                    try:
+                        cells[position] = line.decode().rstrip("\r\n")
+                    except UnicodeDecodeError:
+                        errors[position] = RowError(NOT_UTF8, ENCODING_HINT)
+                table = pa.table({name: pa.array(cells, pa.string()) for name in columns})
+                yield RawBatch(table, errors, range(start, start + len(batch)).__getitem__, "line")
+                start += len(batch)
+
+
 class _ArrayItems:
     """The items of a JSON array with their lengths; only the present one is in memory.
 
@@ -133,30 +162,26 @@ class _ArrayItems:
     def _take(self, mark: str) -> bool:
         """Step over a mark if it is the next character."""
         self._skip_blanks()
-        found = self._text.startswith(mark, self._at)
-        self._at += found
-        return found
+        is_next = self._text.startswith(mark, self._at)
+        self._at += is_next
+        return is_next
 
     def _take_value(self) -> tuple[Any, int]:
         self._skip_blanks()
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
-                if end < len(self._text) or self._ended:
-                    break
             except ValueError:
                 if self._ended:
                     raise
-                end = len(self._text)
-            self._require_short(end)
+                value, end = None, len(self._text)
+            length = end - self._at
+            if length > MAX_RECORD:
+                raise ValueError(f"an item has more than {MAX_RECORD >> 20} MiB")
+            if end < len(self._text) or self._ended:
+                self._at = end
+                return value, length
             self._read_more()
-        self._require_short(end)
-        length, self._at = end - self._at, end
-        return value, length
-
-    def _require_short(self, end: int) -> None:
-        if end - self._at > MAX_RECORD:
-            raise ValueError(f"an item has more than {MAX_RECORD >> 20} MiB")
 
 
 def _parse_object(text: bytes) -> dict[str, Any] | RowError:
