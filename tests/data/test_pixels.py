@@ -75,14 +75,9 @@ def test_images_come_back(column):
 
 
 def test_beside_other_columns_pixels_become_numbers():
-    number = Column("age", "numeric")
-    fitted = FeatureEncoder.fit(
-        Rows({**rows(GREY).columns, "age": np.arange(5.0)}, np.full(5, -1), np.arange(5)),
-        (GREY, number),
-        missing="error",
-        encoder=None,
-    )
     both = Rows({**rows(GREY).columns, "age": np.arange(5.0)}, np.full(5, -1), np.arange(5))
+    columns = (GREY, Column("age", "numeric"))
+    fitted = FeatureEncoder.fit(both, columns, missing="error", encoder=None)
     assert fitted.transform(both, DataContext()).dtype == np.float64
 
 

@@ -15,13 +15,8 @@ from flowgmm_cli.errors import DataError
 
 @pytest.fixture
 def digits(component):
-    return component(
-        "data",
-        "sklearn",
-        name="digits",
-        labels=LabelsConfig(count=100),
-        transforms=[component("transform", "pca", dim=0.95), component("transform", "clip", limit=6.0)],
-    )
+    transforms = [component("transform", "pca", dim=0.95), component("transform", "clip", limit=6.0)]
+    return component("data", "sklearn", name="digits", labels=LabelsConfig(count=100), transforms=transforms)
 
 
 @pytest.fixture
@@ -49,6 +44,11 @@ def table(component, tmp_path):
     )
 
 
+def fit(data, context):
+    rows = load_rows(data, context)
+    return rows, fit_preprocessor(rows, data, context)
+
+
 def test_rows_come_divided_with_labels_hidden(digits, context):
     rows = load_rows(digits, context)
     assert (rows.train.labels >= 0).sum() == 100
@@ -69,8 +69,7 @@ def test_the_fingerprint_follows_what_may_be_seen(component, context):
 
 
 def test_tensors_have_the_promised_types(digits, context):
-    rows = load_rows(digits, context)
-    preprocessor = fit_preprocessor(rows, digits, context)
+    rows, preprocessor = fit(digits, context)
     split = preprocessor.apply(rows.train, context)
     assert split.x.dtype == torch.float32
     assert split.x.shape == (len(rows.train), preprocessor.dim)
@@ -82,8 +81,7 @@ def test_tensors_have_the_promised_types(digits, context):
 
 
 def test_the_feature_matrix_is_kept_on_request(digits, context):
-    rows = load_rows(digits, context)
-    preprocessor = fit_preprocessor(rows, digits, context)
+    rows, preprocessor = fit(digits, context)
     split = preprocessor.apply(rows.train, context, with_inputs=True)
     assert split.inputs.dtype == torch.float32
     pixels = rows.train.columns["pixels"].reshape(len(rows.train), -1)
@@ -114,8 +112,7 @@ def test_hidden_labels_cannot_matter(table, context):
 
 def test_state_survives_json_and_safetensors(digits, table, context):
     for data in (digits, table):
-        rows = load_rows(data, context)
-        old = fit_preprocessor(rows, data, context)
+        rows, old = fit(data, context)
         values, arrays = old.state()
         values, arrays = json.loads(json.dumps(values)), load(save(arrays))
         new = Preprocessor.from_state(values, arrays, data=data, context=context)
@@ -127,14 +124,9 @@ def test_state_survives_json_and_safetensors(digits, table, context):
 
 
 def test_log_det_is_the_sum_over_all_transforms(component, context):
-    data = component(
-        "data",
-        "sklearn",
-        name="pinwheel",
-        transforms=[component("transform", name) for name in ("standardise", "quantile", "pca", "scale")],
-    )
-    rows = load_rows(data, context)
-    preprocessor = fit_preprocessor(rows, data, context)
+    transforms = [component("transform", name) for name in ("standardise", "quantile", "pca", "scale")]
+    data = component("data", "sklearn", name="pinwheel", transforms=transforms)
+    rows, preprocessor = fit(data, context)
     assert not preprocessor.inexact
     split = preprocessor.apply(rows.test.take(np.arange(5)), context)
     features = torch.from_numpy(preprocessor.feature_encoder.transform(rows.test.take(np.arange(5)), context))
@@ -146,36 +138,24 @@ def test_log_det_is_the_sum_over_all_transforms(component, context):
 
 
 def test_what_makes_the_density_inexact_is_listed(table, digits, context):
-    of_table = fit_preprocessor(load_rows(table, context), table, context).inexact
-    of_digits = fit_preprocessor(load_rows(digits, context), digits, context).inexact
-    assert [
-        word for word in ("texts", "filled in", "categories") if any(word in first for first in of_table)
-    ] == ["texts", "filled in", "categories"]
-    assert any("pca keeps" in first for first in of_digits)
-    assert any("clip" in first for first in of_digits)
+    for data, words in ((table, ("texts", "filled in", "categories")), (digits, ("pca keeps", "clip"))):
+        reasons = "; ".join(fit(data, context)[1].inexact)
+        assert [word for word in words if word in reasons] == list(words)
 
 
 def test_no_transforms_leave_the_features_as_they_are(component, context):
     data = component("data", "sklearn", name="two_moons", transforms=[])
-    rows = load_rows(data, context)
-    preprocessor = fit_preprocessor(rows, data, context)
+    rows, preprocessor = fit(data, context)
     split = preprocessor.apply(rows.test, context)
     assert preprocessor.dim == 2
+    assert preprocessor.apply(rows.test.take(np.arange(0)), context).x.shape == (0, 2)
     assert split.x[:, 0].tolist() == rows.test.columns["x1"].astype(np.float32).tolist()
     assert (split.log_det == 0).all()
 
 
-def test_no_rows_give_empty_tensors(digits, context):
-    rows = load_rows(digits, context)
-    preprocessor = fit_preprocessor(rows, digits, context)
-    split = preprocessor.apply(rows.test.take(np.arange(0)), context)
-    assert split.x.shape == (0, preprocessor.dim)
-
-
 def test_values_beyond_float32_are_an_error(component, context):
     data = component("data", "sklearn", name="two_moons", transforms=[])
-    rows = load_rows(data, context)
-    preprocessor = fit_preprocessor(rows, data, context)
+    rows, preprocessor = fit(data, context)
     far = replace(rows.test, columns={name: cells * 1e300 for name, cells in rows.test.columns.items()})
     with pytest.raises(DataError, match="too large"):
         preprocessor.apply(far, context)
@@ -198,13 +178,8 @@ def test_a_source_that_breaks_its_contract_is_refused(component, context, monkey
 
 
 def test_ag_news_is_encoded_once(component, context, shared_data):
-    data = component(
-        "data",
-        "hf_text",
-        path=str(shared_data / "ag_news_hub"),
-        labels=LabelsConfig(count=200),
-        transforms=[component("transform", "pca", dim=32)],
-    )
+    options = {"labels": LabelsConfig(count=200), "transforms": [component("transform", "pca", dim=32)]}
+    data = component("data", "hf_text", path=str(shared_data / "ag_news_hub"), **options)
     rows = load_rows(data, context)
     rows = replace(rows, splits={"train": rows.train.take(np.arange(3000))})
     requests = []
@@ -246,21 +221,15 @@ def test_rows_that_cannot_be_used_are_left_out_with_the_reason(component, contex
         preprocessor.apply(rows, context)
 
 
-def test_missing_cells_that_are_filled_in_make_no_row_unusable(component, context):
-    preprocessor = _two_columns(component, context, "median")
+def test_all_rows_can_be_used_or_none(component, context):
     cells = {"a": np.array([np.nan, np.inf]), "b": np.array([1.0, np.nan])}
     rows = Rows(cells, np.array([0, 1]), np.array(["p", "q"]))
+    preprocessor = _two_columns(component, context, "median")
     split, problems = preprocessor.apply_valid(rows, context)
     assert problems == {}
     assert torch.equal(split.x, preprocessor.apply(rows, context).x)
-
-
-def test_no_row_at_all_can_be_used(component, context):
-    preprocessor = _two_columns(component, context, "error")
-    rows = Rows({"a": np.array([np.nan]), "b": np.array([1.0])}, np.array([0]), np.array(["p"]))
-    split, problems = preprocessor.apply_valid(rows, context)
-    assert (len(split), list(problems)) == (0, [0])
-    assert split.x.shape == (0, 2)
+    split, problems = _two_columns(component, context, "error").apply_valid(rows, context)
+    assert (split.x.shape, list(problems)) == ((0, 2), [0, 1])
 
 
 def _texts(component, tmp_path, texts, **parameters):

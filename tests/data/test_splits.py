@@ -22,8 +22,13 @@ def source(names=("a", "b"), **splits):
     return SourceData((Column("x", "numeric"),), names, splits)
 
 
+def split(data, labels=None, **config):
+    data = data if isinstance(data, SourceData) else source(train=data)
+    return split_rows(data, labels=LabelsConfig(**labels or {}), split=SplitConfig(**config))
+
+
 def parts(splits):
-    return [part for part in (splits.train, splits.val, splits.test) if part is not None]
+    return list(splits.splits.values())
 
 
 @settings(max_examples=60, deadline=None)
@@ -40,10 +45,9 @@ def test_splits_are_disjoint_complete_reproducible_and_honest(
     sizes, test, val, val_labels, stratify, per_class, seed
 ):
     truth = np.repeat([0, 1, -1], sizes)
-    labels = LabelsConfig(per_class=per_class, seed=seed)
-    split = SplitConfig(test=test, val=val, val_labels=val_labels, stratify=stratify, seed=seed)
-    splits = split_rows(source(train=rows(truth)), labels=labels, split=split)
-    again = split_rows(source(train=rows(truth)), labels=labels, split=split)
+    config = {"test": test, "val": val, "val_labels": val_labels, "stratify": stratify, "seed": seed}
+    budget = {"per_class": per_class, "seed": seed}
+    splits, again = (split(rows(truth), budget, **config) for _ in range(2))
 
     ids = np.concatenate([part.ids for part in parts(splits)])
     assert sorted(ids) == sorted(f"train:{row}" for row in range(len(truth)))
@@ -65,39 +69,28 @@ def test_splits_are_disjoint_complete_reproducible_and_honest(
 
 def test_drawn_splits_keep_proportions():
     truth = np.repeat([0, 1], [800, 200])
-    splits = split_rows(
-        source(train=rows(truth)), labels=LabelsConfig(), split=SplitConfig(test=0.25, val=0.1)
-    )
+    splits = split(rows(truth), test=0.25, val=0.1)
     assert np.bincount(splits.test.labels).tolist() == [200, 50]
     assert np.bincount(splits.val.labels).tolist() == [60, 15]
 
 
 def test_validation_rows_are_unlabelled_training_rows():
-    splits = split_rows(
-        source(train=rows([0, 1] * 50), test=rows([0, 1], [200, 201], "test")),
-        labels=LabelsConfig(count=20),
-        split=SplitConfig(val=0.3),
-    )
+    data = source(train=rows([0, 1] * 50), test=rows([0, 1], [200, 201], "test"))
+    splits = split(data, {"count": 20}, val=0.3)
     assert len(splits.val) == 30
     assert (splits.val.labels == -1).all()
     assert (splits.train.labels >= 0).sum() == 20
 
 
 def test_without_unlabelled_rows_validation_is_held_out_of_the_budget():
-    splits = split_rows(
-        source(train=rows([0, 1] * 50)), labels=LabelsConfig(), split=SplitConfig(test=0, val=0.1)
-    )
+    splits = split(rows([0, 1] * 50), test=0, val=0.1)
     assert (splits.val.labels >= 0).sum() == 10
     assert (splits.train.labels >= 0).sum() == 90
     assert any("out of the labelled budget" in note for note in splits.notes)
 
 
 def test_validation_labels_beyond_the_budget_leave_the_budget_whole_and_are_stated():
-    splits = split_rows(
-        source(train=rows([0, 1] * 50)),
-        labels=LabelsConfig(count=20),
-        split=SplitConfig(test=0, val=0.1, val_labels=True),
-    )
+    splits = split(rows([0, 1] * 50), {"count": 20}, test=0, val=0.1, val_labels=True)
     assert (splits.val.labels >= 0).sum() == 10
     assert (splits.train.labels >= 0).sum() == 20
     assert any("beyond the labelled budget" in note for note in splits.notes)
@@ -105,16 +98,16 @@ def test_validation_labels_beyond_the_budget_leave_the_budget_whole_and_are_stat
 
 def test_labels_of_a_given_validation_split_are_masked_by_default():
     data = source(train=rows([0, 1] * 5), val=rows([0, 1], [50, 51], "val"))
-    hidden = split_rows(data, labels=LabelsConfig(), split=SplitConfig(test=0))
-    shown = split_rows(data, labels=LabelsConfig(), split=SplitConfig(test=0, val_labels=True))
+    hidden = split(data, test=0)
+    shown = split(data, test=0, val_labels=True)
     assert hidden.val.labels.tolist() == [-1, -1]
     assert shown.val.labels.tolist() == [0, 1]
 
 
 def test_training_rows_equal_to_a_test_row_go_unless_kept():
     data = source(train=rows([0, 1, 0, 1], [1, 2, 3, 4]), test=rows([0, 1], [2, 9], "test"))
-    dropped = split_rows(data, labels=LabelsConfig(), split=SplitConfig(val=0))
-    kept = split_rows(data, labels=LabelsConfig(), split=SplitConfig(val=0, duplicates="keep"))
+    dropped = split(data, val=0)
+    kept = split(data, val=0, duplicates="keep")
     assert dropped.train.columns["x"].tolist() == [1, 3, 4]
     assert kept.train.columns["x"].tolist() == [1, 2, 3, 4]
     assert any("1 training rows are equal to a test row" in note for note in dropped.notes)
@@ -123,9 +116,7 @@ def test_training_rows_equal_to_a_test_row_go_unless_kept():
 def test_a_held_out_row_has_no_twin_among_the_training_rows():
     x = np.repeat(np.arange(40), 3)
     truth = np.tile([0, 1, -1], 40)
-    splits = split_rows(
-        source(train=rows(truth, x)), labels=LabelsConfig(per_class=5), split=SplitConfig(test=0.2, val=0.2)
-    )
+    splits = split(rows(truth, x), {"per_class": 5}, test=0.2, val=0.2)
     values = [set(part.columns["x"]) for part in parts(splits)]
     assert not values[0] & values[1]
     assert not values[0] & values[2]
@@ -134,19 +125,19 @@ def test_a_held_out_row_has_no_twin_among_the_training_rows():
 def test_all_rows_equal_to_test_rows_is_an_error():
     data = source(train=rows([0, 1], [1, 2]), test=rows([0, 1], [1, 2], "test"))
     with pytest.raises(DataError, match="every training row"):
-        split_rows(data, labels=LabelsConfig(), split=SplitConfig())
+        split(data)
 
 
 def test_a_class_that_only_the_test_shows_is_named():
     data = source(("a", "b", "rare"), train=rows([0, 1] * 5), test=rows([0, 2, 2], [50, 51, 52], "test"))
     with pytest.raises(DataError, match="without a labelled training row") as caught:
-        split_rows(data, labels=LabelsConfig(), split=SplitConfig())
+        split(data)
     assert caught.value.details == ("class `rare`: 2 test rows",)
 
 
 def test_a_class_without_labelled_rows_is_left_out_and_the_others_are_renumbered():
     data = source(("a", "unused", "c"), train=rows([0, 2] * 5), test=rows([2, 0], [50, 51], "test"))
-    splits = split_rows(data, labels=LabelsConfig(), split=SplitConfig(val=0))
+    splits = split(data, val=0)
     assert splits.class_names == ("a", "c")
     assert splits.test.labels.tolist() == [1, 0]
     assert any("unused" in note for note in splits.notes)
@@ -154,21 +145,15 @@ def test_a_class_without_labelled_rows_is_left_out_and_the_others_are_renumbered
 
 def test_unlabelled_test_rows_are_left_out_and_an_unlabelled_test_split_is_an_error():
     train = rows([0, 1] * 5)
-    some = split_rows(
-        source(train=train, test=rows([0, -1], [50, 51], "test")), labels=LabelsConfig(), split=SplitConfig()
-    )
+    some = split(source(train=train, test=rows([0, -1], [50, 51], "test")))
     assert some.test.ids.tolist() == ["test:0"]
     with pytest.raises(DataError, match="no row of the test split has a label"):
-        split_rows(source(train=train, test=rows([-1], [50])), labels=LabelsConfig(), split=SplitConfig())
+        split(source(train=train, test=rows([-1], [50])))
 
 
 def test_marked_rows_are_not_spent_on_the_test():
     marks = ["1"] * 10 + ["0"] * 90
-    splits = split_rows(
-        source(train=rows([0, 1] * 50, marked=marks)),
-        labels=LabelsConfig(column="marked"),
-        split=SplitConfig(test=0.5, val=0),
-    )
+    splits = split(rows([0, 1] * 50, marked=marks), {"column": "marked"}, test=0.5, val=0)
     assert (splits.train.labels >= 0).sum() == 10
     assert len(splits.test) == 45
 
@@ -196,11 +181,7 @@ def test_each_row_is_hashed_once_and_each_cell_copied_once(monkeypatch, given, v
     given_rows = {
         name: replace(part, columns={"x": part.columns["x"].view(Cells)}) for name, part in given_rows.items()
     }
-    splits = split_rows(
-        source(**given_rows),
-        labels=LabelsConfig(count=6),
-        split=SplitConfig(test=0.2, val=0.2, val_labels=val_labels),
-    )
+    splits = split(source(**given_rows), {"count": 6}, test=0.2, val=0.2, val_labels=val_labels)
     assert sorted(hashed) == sorted(len(part) for part in given_rows.values())
     assert copied == [40] * (3 - len(given) if len(given) < 2 else 0)
     assert len(splits.train) == 40 - sum(len(part) for part in parts(splits)[1:] if "train" in part.ids[0])
@@ -211,7 +192,7 @@ def test_labelled_rows_that_contradict_an_equal_row_are_counted_and_noted():
     data = source(train=rows([0, 1, 0, 1, -1, 0, 1, 1, 0], x))
     ids = np.array([f"train:{row + 1}" for row in range(9)], dtype=object)
     data = replace(data, splits={"train": replace(data.splits["train"], ids=ids)})
-    notes = split_rows(data, labels=LabelsConfig(), split=SplitConfig(test=0, val=0)).notes
+    notes = split(data, test=0, val=0).notes
     assert notes == ("row 7 equals another row with another label",)
 
 
@@ -221,5 +202,5 @@ def test_equal_pictures_in_two_classes_are_noted():
     names = np.array([f"{'ab'[row % 2]}/{row}.png" for row in range(12)], dtype=object)
     train = Rows({"image": pixels}, np.arange(12) % 2, names)
     data = SourceData((Column("image", "image", (2, 2)),), ("a", "b"), {"train": train})
-    notes = split_rows(data, labels=LabelsConfig(), split=SplitConfig(test=0, val=0)).notes
+    notes = split(data, test=0, val=0).notes
     assert notes == ("2 rows equal another row with another label; the first is row b/9.png",)

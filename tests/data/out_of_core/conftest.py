@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
+from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.out_of_core import build_store
 from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
 from flowgmm_cli.data.splits import SplitData
@@ -73,16 +75,21 @@ def some_rows() -> Callable[..., pa.Table]:
 
 
 @pytest.fixture
-def stored(context: Any) -> Callable[..., tuple[SplitData, Any]]:
-    """Load the rows of a `data` section and write their features, `stored(data)`."""
+def load_store() -> Callable[..., tuple[SplitData, Any]]:
+    """Load the rows of a `data` section and write their features, `load_store(data, context)`."""
 
-    def load(data: Any, *, with_inputs: bool = False) -> tuple[SplitData, Any]:
+    def load(data: Any, context: DataContext, *, with_inputs: bool = False) -> tuple[SplitData, Any]:
         rows = load_rows(data, context)
         preprocessor = fit_preprocessor(rows, data, context)
         store, notes = build_store(rows, preprocessor, context, with_inputs=with_inputs)
         return replace(rows, notes=(*rows.notes, *notes)), store
 
     return load
+
+
+@pytest.fixture
+def stored(load_store: Callable[..., Any], context: DataContext) -> Callable[..., Any]:
+    return partial(load_store, context=context)
 
 
 @pytest.fixture

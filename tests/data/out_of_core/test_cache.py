@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,6 @@ import pytest
 from flowgmm_cli.api import DataContext, LabelsConfig, SplitConfig
 from flowgmm_cli.data import cache, out_of_core
 from flowgmm_cli.data.chunked_table import ChunkedTable
-from flowgmm_cli.data.out_of_core import build_store
-from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
 from flowgmm_cli.data.splits import SplitData
 from flowgmm_cli.data.tensors import Store
 from flowgmm_cli.errors import DataError
@@ -40,7 +37,7 @@ def few_rows_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def load(config: Config, tmp_path: Path, messages: list[str]) -> Load:
+def load(config: Config, load_store: Load, tmp_path: Path, messages: list[str]) -> Load:
     """Load the rows of a folder and their features; `messages` receives progress and notes."""
 
     def read(folder: Path, **parameters: Any) -> tuple[SplitData, Store]:
@@ -49,11 +46,7 @@ def load(config: Config, tmp_path: Path, messages: list[str]) -> Load:
             progress=lambda done, total, what: None if done else messages.append(what),
             note=messages.append,
         )
-        data = config(folder, **{"labels": LabelsConfig(count=30), **parameters})
-        rows = load_rows(data, context)
-        preprocessor = fit_preprocessor(rows, data, context)
-        store, notes = build_store(rows, preprocessor, context, with_inputs=False)
-        return replace(rows, notes=(*rows.notes, *notes)), store
+        return load_store(config(folder, **{"labels": LabelsConfig(count=30), **parameters}), context)
 
     return read
 
