@@ -26,10 +26,10 @@ from flowgmm_cli.data.table_profile import Profile
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.messages import join_some
 from flowgmm_cli.recipe.catalogue import recipe_folder
+from flowgmm_cli.recipe.node import escape
 from flowgmm_cli.recipe.yaml import read_scalar
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[ .-][A-Za-z0-9_]+)*")
-_REFERENCE = re.compile(r"\$(\{[^{}]*\})")  # a second `$` makes it plain text
 _LINE_WIDTH = 100
 _MIN_LABELLED, _MIN_LABELLED_OF_CLASS = 100, 5
 _MAX_LISTED = 12  # class names
@@ -133,7 +133,7 @@ def quote_yaml(text: str) -> str:
     plain = _PLAIN.fullmatch(text) and text.lower() not in ("y", "n", "yes", "no", "on", "off", "null")
     if plain and isinstance(read_scalar(text), str):
         return text
-    return '"' + "".join(map(_escape, _REFERENCE.sub(r"$$\1", text))) + '"'
+    return '"' + "".join(map(_escape, escape(text))) + '"'
 
 
 def _escape(letter: str) -> str:

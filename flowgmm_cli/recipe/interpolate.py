@@ -16,7 +16,7 @@ from flowgmm_cli.recipe.tree import RecipeTree
 from flowgmm_cli.recipe.validate import Problem
 from flowgmm_cli.recipe.yaml import read_scalar
 
-_REFERENCE = re.compile(r"\$(?P<escape>\$?)\{(?P<body>[^{}]*)\}")
+_REFERENCE = re.compile(r"\$(?P<escape>\$)\{|\$\{(?P<body>[^{}]*)\}")
 _ENV = re.compile(r"env:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<fallback>:-(?P<default>.*))?", re.DOTALL)
 _KEY = re.compile(r"\w+(?:\.\w+)*")
 _MAX_TEXT = 1_000_000  # characters that all references insert
@@ -82,7 +82,7 @@ class Interpolation:
             referent = self._look_up(whole["body"])
             node.value, node.raw, node.template = referent.value, referent.raw, referent.template
             return
-        if "${" in _REFERENCE.sub("", text):
+        if "${" in _REFERENCE.sub(" ", text):
             raise _UnresolvedError("a `${` without its `}`; write `$${` for the two characters themselves")
         value, template, end = "", "", 0
         for match in _REFERENCE.finditer(text):
@@ -155,7 +155,7 @@ class Interpolation:
 def variable_names(value: object) -> set[str]:
     """Return the names of the environment variables that the texts in plain values refer to."""
     texts = [node.value for _, node in make_node(value).walk() if isinstance(node.value, str)]
-    bodies = [_ENV.fullmatch(match["body"]) for text in texts for match in _REFERENCE.finditer(text)]
+    bodies = [_ENV.fullmatch(match["body"] or "") for text in texts for match in _REFERENCE.finditer(text)]
     return {body["name"] for body in bodies if body}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 import tempfile
 from pathlib import Path
 from typing import Any, cast
@@ -24,11 +23,8 @@ from flowgmm_cli.recipe.yaml import read_yaml
 SPECIAL = ["null", "yes", "no", "on", "~", "true", "2020", "1e5", "0x1F", "a: b", "# no", "- x", "{a}", "[b]"]
 SPECIAL += ["&c", "*d", "!e", "|", ">", "%f", "@g", "`h`", '"i"', "'j'", "k\\l", "m\nn", "o\tp", " q ", ""]
 SPECIAL += ["${env:HOME}", "$${r}", "$", "=s", "<<", "t,u", "漢字", "🙂", "\u2028", "\x85", "\x7f", "\ufeff"]
-SPECIAL += ["v\x00w", "12:30:45", "y"]
+SPECIAL += ["v\x00w", "12:30:45", "y", "${", "a${b{"]
 NAMES = st.sampled_from(SPECIAL) | st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
-
-
-_REFERENCE = re.compile(r"\$\$\{([^{}]*)\}")  # as interpolation takes the escape away
 
 
 def column(name: str, role: str, **more: Any) -> ColumnProfile:
@@ -40,7 +36,7 @@ def column(name: str, role: str, **more: Any) -> ColumnProfile:
 def test_a_quoted_scalar_is_read_back_as_it_was(text: str) -> None:
     value = read_yaml(f"key: {quote_yaml(text)}  # a comment\n", "x").plain()["key"]
     assert isinstance(value, str)
-    assert _REFERENCE.sub(r"${\1}", value) == text
+    assert value.replace("$${", "${") == text
     listed = read_yaml(f"key: [{quote_yaml(text)}, {quote_yaml(text)}]\n", "x").plain()["key"]
     assert listed == [value, value]
 

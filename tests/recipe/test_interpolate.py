@@ -28,6 +28,8 @@ def table(path: str) -> str:
         ("${env:V}", {"V": "${env:V}"}, "${env:V}"),
         # two dollars are the characters themselves
         ("$${a}/$5/$${env:X}", {}, "${a}/$5/${env:X}"),
+        ("$${", {}, "${"),
+        ("$${a${env:X:-b}}/$$${{", {}, "${ab}/$${{"),
     ],
 )
 def test_variables_in_text(expect: Any, path: str, environ: dict[str, str], expected: str) -> None:
