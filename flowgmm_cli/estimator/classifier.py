@@ -245,14 +245,14 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Class
         parameters = plain_value(self.get_params(deep=False))
         if not isinstance(parameters["random_state"], int):
             parameters["random_state"] = None
-        names = getattr(self, "feature_names_in_", None)
+        named = hasattr(self, "feature_names_in_")
         values = {
             "format": FORMAT,
             "parameters": parameters,
             "classes": self.classes_.tolist(),
             "dtype": self.classes_.dtype.str,
             "features": self.n_features_in_,
-            "feature_names": None if names is None else names.tolist(),
+            "feature_names": self.feature_names_in_.tolist() if named else None,
             "steps": self.n_iter_,
         }
         write_json(folder / _FILE, values)

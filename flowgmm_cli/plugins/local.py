@@ -23,6 +23,7 @@ VARIABLE = "FLOWGMM_PLUGIN_MODULES"
 """Environment variable with files to load, separated as in PATH; `--plugin-module` adds to it."""
 
 FLAG = "--plugin-module"
+_digests: dict[str, str] = {}  # hashes of the loaded files, by module name
 
 
 def local_files(value: str | None = None) -> list[Path]:
@@ -50,8 +51,8 @@ def load_file(path: str | Path) -> list[Entry]:
     key = hashlib.sha256(str(file).encode("utf-8", "surrogateescape")).hexdigest()[:8]
     name = f"_flowgmm_local_{key}_{re.sub(r'[^A-Za-z0-9_]', '_', file.stem)}"
     module = sys.modules.get(name)
-    if module is None or getattr(module, "__flowgmm_digest__", None) != digest:
-        module = _import(file, name, digest)
+    if module is None or _digests.get(name) != digest:
+        module, _digests[name] = _import(file, name), digest
     entries = [
         Entry(
             kind,
@@ -76,7 +77,7 @@ def load_file(path: str | Path) -> list[Entry]:
     return entries
 
 
-def _import(file: Path, name: str, digest: str) -> ModuleType:
+def _import(file: Path, name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise PluginError(f"the plugin module {file} is no Python file", hint="its name must end in .py")
@@ -88,5 +89,4 @@ def _import(file: Path, name: str, digest: str) -> ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
-    setattr(module, "__flowgmm_digest__", digest)  # noqa: B010 - not an attribute of ModuleType
     return module

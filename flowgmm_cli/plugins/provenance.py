@@ -8,9 +8,9 @@ from typing import Any
 
 from flowgmm_cli.errors import PluginError
 from flowgmm_cli.messages import quote
-from flowgmm_cli.plugins.entry import CORE, Entry
+from flowgmm_cli.plugins.entry import CORE
 from flowgmm_cli.plugins.local import FLAG
-from flowgmm_cli.plugins.registry import Registry, registry
+from flowgmm_cli.plugins.registry import Registry, raise_disabled, registry
 
 # the names and versions of PEP 508 and PEP 440; a run's own words are not pasted into a shell
 _REQUIREMENT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:==[A-Za-z0-9.!+_-]+)?")
@@ -33,16 +33,13 @@ def require(components: Components, *, what: str, known: Registry | None = None)
         package = component.get("package")
         if not package or package == CORE:
             continue
-        label = f"{component.get('kind')} `{component.get('name')}`"
-        entry = _find(known, component)
+        label, key = f"{component.get('kind')} `{component.get('name')}`", (component.get("name"), package)
+        entries = known.entries(str(component.get("kind")))
+        entry = next((entry for entry in entries if (entry.name, entry.package) == key), None)
         if entry is None:
             raise _missing_error(what, label, component, known)
         if entry.state == "disabled":
-            raise PluginError(
-                f"{what} needs the {label} from {entry.origin}, which is switched off by "
-                "FLOWGMM_DISABLE_PLUGINS",
-                hint="unset FLOWGMM_DISABLE_PLUGINS, or leave that package out of it",
-            )
+            raise_disabled(f"{what} needs the {label} from {entry.origin}, which")
         if component.get("path"):
             if entry.digest != component.get("sha256"):
                 warnings[f"{entry.path} has changed since {what} was made with it"] = None
@@ -103,12 +100,6 @@ def _rename(values: Any, names: Mapping[str, str]) -> Any:
             for key, value in values.items()
         }
     return [_rename(item, names) for item in values] if isinstance(values, list) else values
-
-
-def _find(known: Registry, component: Mapping[str, Any]) -> Entry | None:
-    key = (component.get("name"), component.get("package"))
-    entries = known.entries(str(component.get("kind")))
-    return next((entry for entry in entries if (entry.name, entry.package) == key), None)
 
 
 def _missing_error(what: str, label: str, component: Mapping[str, Any], known: Registry) -> PluginError:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import metadata
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from flowgmm_cli.api import Component, Spec
 from flowgmm_cli.errors import FlowgmmError, PluginError, did_you_mean
@@ -175,10 +175,7 @@ class Registry:
                 hint="write " + " or ".join(f"`use: {entry.qualified}`" for entry in active),
             )
         if named:
-            raise PluginError(
-                f"{kind} `{use}` from {named[0].origin} is switched off by FLOWGMM_DISABLE_PLUGINS",
-                hint="unset FLOWGMM_DISABLE_PLUGINS, or leave that package out of it",
-            )
+            raise_disabled(f"{kind} `{use}` from {named[0].origin}")
         raise _unknown_error(kind, use, entries, self.problems)
 
 
@@ -215,6 +212,12 @@ def build(component: Component, *args: Any, **kwargs: Any) -> Any:
 def provenance(component: Component) -> dict[str, Any]:
     """Return the origin of a component of this process's registry; see `Registry.provenance`."""
     return registry().provenance(component)
+
+
+def raise_disabled(subject: str) -> NoReturn:
+    """Raise the error for a component that is switched off."""
+    hint = "unset FLOWGMM_DISABLE_PLUGINS, or leave that package out of it"
+    raise PluginError(f"{subject} is switched off by FLOWGMM_DISABLE_PLUGINS", hint=hint)
 
 
 def _unknown_error(kind: str, use: str, entries: list[Entry], problems: Sequence[str]) -> PluginError:

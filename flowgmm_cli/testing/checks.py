@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 from unittest import SkipTest
@@ -85,14 +85,12 @@ class Suite:
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
         """Make a test of each value of the check's parameter; pytest calls this."""
-        parameter = getattr(metafunc.function, "parameter", None)
-        if parameter:
-            metafunc.parametrize(parameter, list(self._cases(parameter)), ids=self.case_name)
+        if parameter := vars(metafunc.function).get("parameter"):
+            metafunc.parametrize(parameter, self._cases(parameter), ids=self.case_name)
 
-    def _cases(self, parameter: str) -> Iterable[Any]:
+    def _cases(self, parameter: str) -> list[Any]:
         cases: Any = getattr(self, f"{parameter}s")
-        values: Iterable[Any] = cases() if callable(cases) else cases
-        return values
+        return list(cases() if callable(cases) else cases)
 
 
 Method = Callable[..., None]
@@ -126,7 +124,7 @@ def check(fix: str) -> Callable[[Method], Method]:
                     cause = None if isinstance(error, AssertionError) else error
                     raise ConformanceError(name, self.subject, problem, fix) from cause
 
-        setattr(run, "parameter", parameter)  # noqa: B010 - not an attribute of functions
+        vars(run)["parameter"] = parameter
         return run
 
     return decorate

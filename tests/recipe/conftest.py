@@ -9,25 +9,9 @@ from typing import Any, Literal
 
 import pytest
 
-from flowgmm_cli.api import (
-    Component,
-    Config,
-    DataConfig,
-    DataSpec,
-    EncoderSpec,
-    Field,
-    FlowSpec,
-    ObjectiveSpec,
-    PriorSpec,
-    RegulariserConfig,
-    RegulariserSpec,
-    ScoreSpec,
-    Spec,
-    TransformSpec,
-    ViewSpec,
-    component_field,
-)
+from flowgmm_cli.api import Component, Config, DataConfig, Field, RegulariserConfig, component_field
 from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.plugins.entry import SPEC_TYPES
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import STANDARD_SCORES, Recipe
@@ -69,10 +53,6 @@ class PenaltyConfig(RegulariserConfig):
     power: float = 2.0
 
 
-class NoneConfig(Config):
-    pass
-
-
 class ScaleConfig(Config):
     by: float = 1.0
 
@@ -85,38 +65,24 @@ class DropConfig(Config):
     rate: float = 0.2
 
 
-def spec(kind: type[Spec], config: type[Config], summary: str, **more: Any) -> Any:
-    return kind(config=config, build="builtins:dict", summary=summary, **more)
-
-
-BUILTINS: dict[str, dict[str, Any]] = {
-    "flow": {
-        "realnvp": spec(FlowSpec, StackConfig, "Stack"),
-        "chain": spec(FlowSpec, ChainConfig, "Chain"),
-        "pair": spec(FlowSpec, PairConfig, "Two limits"),
-    },
-    "prior": {"gmm": spec(PriorSpec, NoneConfig, "Mixture")},
-    "objective": {"hybrid": spec(ObjectiveSpec, NoneConfig, "Hybrid")},
-    "regulariser": {
-        "consistency": spec(RegulariserSpec, RegulariserConfig, "Views"),
-        "penalty": spec(RegulariserSpec, PenaltyConfig, "Penalty"),
-    },
-    "data": {"table": spec(DataSpec, TableConfig, "Table"), "empty": spec(DataSpec, DataConfig, "Nothing")},
-    "transform": {
-        "standardise": spec(TransformSpec, NoneConfig, "Standardise"),
-        "scale": spec(TransformSpec, ScaleConfig, "Scale"),
-    },
-    "view": {
-        "noise": spec(ViewSpec, NoiseConfig, "Noise"),
-        "drop": spec(ViewSpec, DropConfig, "Drop"),
-        "affine": spec(ViewSpec, NoneConfig, "Move", level="inputs"),
-        "drop_words": spec(ViewSpec, NoneConfig, "Words", level="text"),
-    },
-    "encoder": {
-        "small": spec(EncoderSpec, EncoderConfig, "Small"),
-        "large": spec(EncoderSpec, EncoderConfig, "Large"),
-    },
-    "score": {name: spec(ScoreSpec, NoneConfig, "Score") for name in STANDARD_SCORES},
+CONFIGS: dict[str, dict[str, type[Config]]] = {
+    "flow": {"realnvp": StackConfig, "chain": ChainConfig, "pair": PairConfig},
+    "prior": {"gmm": Config},
+    "objective": {"hybrid": Config},
+    "regulariser": {"consistency": RegulariserConfig, "penalty": PenaltyConfig},
+    "data": {"table": TableConfig, "empty": DataConfig},
+    "transform": {"standardise": Config, "scale": ScaleConfig},
+    "view": {"noise": NoiseConfig, "drop": DropConfig, "affine": Config, "drop_words": Config},
+    "encoder": {"small": EncoderConfig, "large": EncoderConfig},
+    "score": dict.fromkeys(STANDARD_SCORES, Config),
+}
+LEVELS: dict[str, dict[str, Any]] = {"affine": {"level": "inputs"}, "drop_words": {"level": "text"}}
+BUILTINS = {
+    kind: {
+        name: SPEC_TYPES[kind](config=config, build="builtins:dict", summary=name, **LEVELS.get(name, {}))
+        for name, config in configs.items()
+    }
+    for kind, configs in CONFIGS.items()
 }
 
 
@@ -132,10 +98,12 @@ Load = Callable[..., Recipe]
 def load(tmp_path: Path, registry: Registry) -> Load:
     """Write a recipe file and load it: `load(text, *overrides, overlays=[...], environ={...})`."""
 
-    def run(text: str, *words: str, overlays: Sequence[str] = (), environ: Any = None) -> Recipe:
+    def run(
+        text: str, *words: str, overlays: Sequence[str] = (), environ: Any = None, read: Any = load_recipe
+    ) -> Any:
         file = tmp_path / "my.yaml"
         file.write_text(text, encoding="utf-8")
-        return load_recipe(str(file), words, overlays=overlays, registry=registry, environ=environ or {})
+        return read(str(file), words, overlays=overlays, registry=registry, environ=environ or {})
 
     return run
 

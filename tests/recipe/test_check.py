@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import pytest
 
 from flowgmm_cli.errors import PluginError, RecipeError
-from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe.load import check_recipe
 from flowgmm_cli.recipe.schema import Recipe
 
@@ -22,18 +21,9 @@ Check = Callable[..., Recipe]
 
 
 @pytest.fixture
-def check(tmp_path: Path, registry: Registry) -> Check:
+def check(load: Check) -> Check:
     """Check a recipe text: `check(text, "train.epochs=3", overlays=["cpu"], environ={...})`."""
-
-    def run(
-        text: str, *words: str, overlays: tuple[str, ...] = (), environ: dict[str, str] | None = None
-    ) -> Recipe:
-        file = tmp_path / "my.yaml"
-        file.write_text(text, encoding="utf-8")
-        known = {"DATA": "a.csv"} if environ is None else environ
-        return check_recipe(str(file), words, overlays=overlays, registry=registry, environ=known)
-
-    return run
+    return partial(load, read=check_recipe, environ={"DATA": "a.csv"})
 
 
 def lines(caught: pytest.ExceptionInfo[RecipeError]) -> list[str]:
