@@ -35,11 +35,8 @@ def fit_temperature(log_joint: FloatArray, labels: IntArray) -> float:
     in the thousands as for log-odds near 1, and its influence vanishes with N.
 
     A model that is no better than chance gets the largest temperature, 1e6, one that gives all classes the
-    same density gets 1.
-
-    Args:
-        log_joint: log-densities or logits, `(N, K)`; a constant per row does not matter.
-        labels: true classes `(N,)`; rows with -1 are left out.
+    same density gets 1. `log_joint` are log-densities or logits, `(N, K)`, where a constant per row does not
+    matter, and `labels` true classes `(N,)`, where rows with -1 are left out.
 
     Raises:
         ValueError: no labelled rows, labels outside `0..K-1`, or densities that are not finite.

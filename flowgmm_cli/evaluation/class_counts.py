@@ -68,10 +68,7 @@ class ClassCounts:
 def bootstrap_averages(cells: IntArray, counts: IntArray, classes: int) -> dict[str, Interval]:
     """Compute confidence intervals of `ClassCounts.averages`; none with too many cells.
 
-    Args:
-        cells: flat positions in the confusion matrix, ascending, `(C,)`.
-        counts: rows in these cells, above 0, `(C,)`.
-        classes: K.
+    `cells` are flat positions in the confusion matrix, ascending, with the numbers `counts` of rows, `(C,)`.
     """
     if len(cells) * _RESAMPLES > _MAX_DRAWS:
         return {}

@@ -67,7 +67,7 @@ def judge(model: Outcome, methods: Mapping[str, Outcome]) -> Verdict:
     return Verdict(best, rival, n, paired.difference, (paired.low, paired.high), p, decided, text)
 
 
-def max_test(differences: npt.NDArray[np.int64], *, seed: int = 0) -> float:
+def max_test(differences: npt.NDArray[np.int64]) -> float:
     r"""Return the p-value of the first of several paired comparisons, accounting for all of them.
 
     The statistic of a comparison is :math:`|\sum_n d_n| / \sqrt{\sum_n d_n^2}`. Under the hypothesis of no
@@ -75,15 +75,13 @@ def max_test(differences: npt.NDArray[np.int64], *, seed: int = 0) -> float:
     statistic of random signs is its distribution (Westfall and Young, 1993; with a single comparison this is
     McNemar's test).
 
-    Args:
-        differences: -1, 0 or 1 for each row and comparison, `(N, comparisons)`.
-        seed: of the signs.
+    `differences` are -1, 0 or 1 for each row and comparison, `(N, comparisons)`.
     """
     patterns, counts = np.unique(differences, axis=0, return_counts=True)
     scale = np.sqrt(np.maximum(np.abs(differences).sum(0), 1))
     observed = abs(differences[:, 0].sum()) / scale[0]
     # the sum of a pattern's random signs is binomial
-    ahead = np.random.default_rng(seed).binomial(counts, 0.5, size=(_DRAWS, len(counts)))
+    ahead = np.random.default_rng(0).binomial(counts, 0.5, size=(_DRAWS, len(counts)))
     largest = (np.abs((2 * ahead - counts) @ patterns) / scale).max(1)
     return float((1 + (largest >= observed - 1e-9).sum()) / (_DRAWS + 1))
 

@@ -7,7 +7,7 @@ compared with it, so memory is flat and the cost does not grow with the number o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,11 +52,9 @@ def is_odd(count: int, n: int, usual: float = _USUAL, *, known_from: int = 0, al
 
 
 class Drift:
-    """A sample of the rows of an input, in comparison with the training rows.
+    """A sample of the rows of an input called `name`, in comparison with the training rows.
 
-    Args:
-        trained: the model; without a summary of its training rows only flags are compared.
-        name: the input in messages.
+    For a model without a summary of its training rows only flags are compared.
     """
 
     def __init__(self, trained: TrainedModel, name: str) -> None:
@@ -192,12 +190,17 @@ class Drift:
                 ranges = {"range": [smallest, largest], "training_range": [low, high]}
                 counts = {"outside": outside, "rows": len(known), "factor": factor, "excess": excess}
                 found.append({"column": name, **ranges, **counts})
+        found.sort(key=lambda item: (item["factor"] is None, -item["excess"]))
+        return self._list_columns("range", "other values", map(self._describe_range, found), found)
+
+    def _list_columns(
+        self, kind: str, what: str, texts: Iterable[str], found: Sequence[Mapping[str, Any]]
+    ) -> ResultWarning | None:
         if not found:
             return None
-        found.sort(key=lambda item: (item["factor"] is None, -item["excess"]))
-        listed = "; ".join(list_some(map(self._describe_range, found), len(found), _MAX_LISTED))
-        text = f"{self.name} has other values than the training rows: {listed}{self._of_sample}"
-        return ResultWarning("range", text, {"columns": found})
+        listed = "; ".join(list_some(texts, len(found), _MAX_LISTED))
+        text = f"{self.name} has {what} than the training rows: {listed}{self._of_sample}"
+        return ResultWarning(kind, text, {"columns": found})
 
     def _describe_range(self, item: Mapping[str, Any]) -> str:
         ends: list[Any] = [*item["range"], *item["training_range"]]
@@ -216,17 +219,13 @@ class Drift:
             if is_odd(missing, len(values), usual, alpha=_ALPHA / len(numbers)):
                 item = {"column": name, "missing": missing, "rows": len(values)}
                 found.append({**item, "training_share": self._reference[name]["missing"]})
-        if not found:
-            return None
         found.sort(key=lambda item: -item["missing"])
-        listed = (
+        texts = (
             f"`{item['column']}` is missing in {item['missing']:,} of {item['rows']:,} rows, in training in "
             f"{100 * item['training_share']:.3g} %"
             for item in found
         )
-        text = "; ".join(list_some(listed, len(found), _MAX_LISTED))
-        text = f"{self.name} has more missing cells than the training rows: {text}{self._of_sample}"
-        return ResultWarning("missing", text, {"columns": found})
+        return self._list_columns("missing", "more missing cells", texts, found)
 
     def _words_warning(self, name: str, shares: Floats) -> ResultWarning | None:
         """Compare the shares of known words in texts."""

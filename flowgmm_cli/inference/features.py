@@ -87,17 +87,11 @@ def perturb_channel(
     site: tuple[int, int] | None = None,
     ids: npt.NDArray[Any] | None = None,
 ) -> tuple[GeneratedRows, int, float]:
-    """Change one channel of layer `number` by several amounts of alpha.
+    """Change one channel of layer `number`, by default that of the largest standard deviation.
 
-    Args:
-        layers: layers of the model.
-        x: the flow's inputs of the rows to change, `(N, D)`, with names `ids`.
-        number: number of the layer.
-        channel: index; None takes the channel of the largest standard deviation.
-        amounts: alpha, in standard deviations of the channel over the rows `reference`, `(M, D)`, at least 2.
-        reference: see `amounts`.
-        extent: shape of delta.
-        site: row and column of delta in the layer; the middle by default.
+    `x` are the flow's inputs of the rows to change, `(N, D)`, with names `ids`. `amounts` are alpha, in
+    standard deviations of the channel over the rows `reference`, `(M, D)`, at least 2. `extent` is the shape
+    of delta, and `site` its row and column in the layer, by default the middle.
 
     Returns:
         For each row one of each amount (column `amount`), the channel, and its standard deviation.

@@ -43,16 +43,11 @@ def draw_samples(
     generator: torch.Generator,
     source: Model | None = None,
 ) -> GeneratedRows:
-    """Draw rows from the model; each member of an ensemble draws its share.
+    """Draw `n` rows of each of `classes`, or in all with classes drawn by the model's weights.
 
-    Args:
-        trained: the model.
-        n: number of rows of each of `classes`; of all if None, with classes drawn by the model's weights.
-        classes: class indices.
-        temperature: factor on the components' standard deviations, see `TEMPERATURE`; 0 gives the means.
-        generator: random numbers, on the CPU.
-        source: model to draw from; None for the model's own `sampling_model` if it has one. Densities and
-            posteriors are the model's in any case.
+    Each member of an ensemble draws its share. `temperature` is a factor on the components' standard
+    deviations, see `TEMPERATURE`; 0 gives the means. `source` is the model to draw from, by default the
+    model's own `sampling_model` if it has one; densities and posteriors are the model's in any case.
 
     Raises:
         RunFailedError: the flow's inverse is not finite.

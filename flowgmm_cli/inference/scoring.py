@@ -144,19 +144,11 @@ def score(
 ) -> Iterator[Scores]:
     """Score all rows of an input, in order.
 
-    Args:
-        trained: the model.
-        reader: the rows.
-        rule: rule that flags rows; its score is computed.
-        scores: names of further out-of-distribution scores to compute.
-        space: return vectors of the latent space, or the inputs of the flow.
-        context: context of the encoders; vectors of texts are not cached on disk.
-        on_error: `fail` raises for a row that cannot be scored, `keep` gives it NaN and an entry in
-            `problems`.
-        device: `auto`, `cpu` or `cuda`; several processes use one GPU each, as far as there are enough.
-        processes: number of processes.
-        folder: run directory from which several processes load the model.
-        drift: gets a sample of the rows, for a comparison with those of training.
+    `rule` flags rows by its score; `scores` are names of further out-of-distribution scores. With `space`
+    there are vectors of the latent space, or the inputs of the flow. `context` is that of the encoders, and
+    vectors of texts are not cached on disk. A row that cannot be scored has NaN and an entry in `problems`,
+    unless `on_error` is `fail`. Several processes load the model from the run directory `folder`, and use a
+    GPU each, as far as there are enough. `drift` gets a sample of the rows.
 
     Raises:
         DataError: the input is malformed; with `on_error="fail"`, a row cannot be scored.
@@ -183,7 +175,7 @@ def score(
         scorer = replace(scorer, trained=to_device(trained, target), context=quiet)
         # text encoders have threads of their own, and not all of them are thread-safe: only this thread calls
         # them
-        has_texts = _has_texts(trained)
+        has_texts = any(column.kind == "text" for column in trained.preprocessor.columns)
         scored = run_in_threads(
             (partial(scorer.compute, chunk, *scorer.preprocess(chunk)) for chunk in chunks)
             if has_texts
@@ -234,7 +226,3 @@ def to_device(trained: TrainedModel, device: torch.device) -> TrainedModel:
     if device.type == current.type and device.index in (None, current.index):
         return trained
     return replace(trained, model=copy.deepcopy(trained.model).to(device))
-
-
-def _has_texts(trained: TrainedModel) -> bool:
-    return any(column.kind == "text" for column in trained.preprocessor.columns)

@@ -28,9 +28,6 @@ class NearestRows(ArrayScore, ABC):
     Matrix products in float32 find the nearest rows; the distances to these few are then computed from
     differences in float64, so a score does not depend on the other rows of a batch. scikit-learn's search
     would need an import of half a second for each prediction.
-
-    Args:
-        config: k, the distance, the scale of features, the number of stored rows.
     """
 
     config: KnnConfig
