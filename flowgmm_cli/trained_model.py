@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from flowgmm_cli.api import (
     ScoreInputs,
     iterate_batches,
 )
+from flowgmm_cli.data.array_types import Bools, Hashes
 from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.data.images.format import image_column
 from flowgmm_cli.data.preprocessor import Preprocessor
@@ -76,7 +76,7 @@ class TrainedModel:
     members: tuple[Member, ...] = (Member(),)  # training settings of each part of the model
     detector: Detector | None = None  # fitted out-of-distribution scores; None before they are fitted
     sampling_model: Model | None = None
-    labelled_rows: npt.NDArray[np.uint64] | None = None  # `(n,)`; None for a model of an earlier version
+    labelled_rows: Hashes | None = None  # `(n,)`; None for a model of an earlier version
 
     @property
     def image(self) -> Column | None:
@@ -97,7 +97,7 @@ class TrainedModel:
         images = None if split.inputs is None else self.preprocessor.to_images(split.inputs)
         return score_inputs(self.model, split.x, split.log_det, images=images)
 
-    def find_labelled(self, rows: Rows) -> npt.NDArray[np.bool_]:
+    def find_labelled(self, rows: Rows) -> Bools:
         """Return a mask of the rows that are equal to a row whose label the training used."""
         if self.labelled_rows is None:
             return np.zeros(len(rows), dtype=bool)

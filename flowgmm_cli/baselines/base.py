@@ -11,8 +11,8 @@ from sklearn.dummy import DummyClassifier
 from threadpoolctl import threadpool_limits
 
 from flowgmm_cli.api import Config
+from flowgmm_cli.data.array_types import FloatArray, Floats, IntArray
 from flowgmm_cli.evaluation.cross_validation import NO_ROWS, BaselineData, Index
-from flowgmm_cli.evaluation.metrics import FloatArray, Floats, IntArray
 
 Settings = Mapping[str, Any]
 

@@ -15,8 +15,8 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVC
 
 from flowgmm_cli.baselines.base import Settings, SupervisedBaseline, smooth_votes
+from flowgmm_cli.data.array_types import FloatArray, Floats, IntArray
 from flowgmm_cli.evaluation.cross_validation import NO_ROWS, BaselineData, Index
-from flowgmm_cli.evaluation.metrics import FloatArray, Floats, IntArray
 
 
 class NearestNeighbours(SupervisedBaseline):

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flowgmm_cli.api import Config, iterate_batches
+from flowgmm_cli.data.array_types import FloatArray, IntArray
 from flowgmm_cli.evaluation.cross_validation import NO_ROWS, BaselineData, Index
-from flowgmm_cli.evaluation.metrics import FloatArray, IntArray
 from flowgmm_cli.neighbours import TINY, affinity, normalise_graph, normalise_rows, propagate_labels
 
 NEIGHBOURS = (10, 30)

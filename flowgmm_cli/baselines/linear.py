@@ -12,8 +12,8 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 from threadpoolctl import threadpool_limits
 
 from flowgmm_cli.baselines.base import Settings, SupervisedBaseline
+from flowgmm_cli.data.array_types import FloatArray, IntArray
 from flowgmm_cli.evaluation.cross_validation import NO_ROWS, BaselineData, Index
-from flowgmm_cli.evaluation.metrics import FloatArray, IntArray
 
 MAX_SELF_TRAINING_CELLS = 8_000_000  # unlabelled rows * features: about a second for each of its fits
 

@@ -17,16 +17,9 @@ import numpy.typing as npt
 
 from flowgmm_cli.api import Baseline, Component
 from flowgmm_cli.baselines.base import ChoosesSettings
+from flowgmm_cli.data.array_types import FloatArray, Floats, IntArray
 from flowgmm_cli.errors import FlowgmmError, PluginError
-from flowgmm_cli.evaluation.metrics import (
-    BaselineMetrics,
-    BaselineResult,
-    Evaluation,
-    FloatArray,
-    Floats,
-    IntArray,
-    log_probabilities,
-)
+from flowgmm_cli.evaluation.metrics import BaselineMetrics, BaselineResult, Evaluation, log_probabilities
 from flowgmm_cli.evaluation.predictions import CrossFittedPredictions, StoredPredictions
 from flowgmm_cli.evaluation.verdict import Outcome, judge
 from flowgmm_cli.plugins.registry import registry

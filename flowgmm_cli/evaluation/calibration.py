@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from flowgmm_cli.api import iterate_batches
-
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
-BoolArray = npt.NDArray[np.bool_]
+from flowgmm_cli.data.array_types import Bools, FloatArray, Floats, IntArray
 
 _TINY = np.finfo(np.float64).tiny
 _BLOCK = 2**18  # entries of a temporary array; 2 MiB
@@ -154,7 +150,7 @@ def fit_class_bias(
     return float(start * np.exp(-values[0])), values[1:]
 
 
-def temper_log_joint(log_joint: FloatArray, temperature: float, noise: float) -> npt.NDArray[np.float64]:
+def temper_log_joint(log_joint: FloatArray, temperature: float, noise: float) -> Floats:
     r"""Compute calibrated log-probabilities `(N, K)`, as `flowgmm_cli.model.Model.log_posterior` does.
 
     .. math:: \log\big((1 - \epsilon) \, \mathrm{softmax}_k(\log p(x, k) / T) + \epsilon / K\big)
@@ -176,9 +172,7 @@ def margin_scale(log_joint: FloatArray) -> float:
     return float(np.quantile(first_two[:, 1] - first_two[:, 0], 0.95))
 
 
-def _select_labelled(
-    log_joint: FloatArray, labels: IntArray
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.integer[Any]]]:
+def _select_labelled(log_joint: FloatArray, labels: IntArray) -> tuple[Floats, IntArray]:
     """Return the labelled rows minus their largest entry, and their labels; see `fit_temperature`."""
     labels = np.asarray(labels)
     known = labels >= 0
@@ -207,7 +201,7 @@ class ReliabilityBin:
 
 
 def reliability_table(
-    confidence: FloatArray, correct: BoolArray, *, bins: int = 15, binning: Literal["width", "mass"] = "width"
+    confidence: FloatArray, correct: Bools, *, bins: int = 15, binning: Literal["width", "mass"] = "width"
 ) -> list[ReliabilityBin]:
     """Group rows by confidence and compare the mean confidence of each group with its accuracy.
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from flowgmm_cli.api import iterate_batches
+from flowgmm_cli.data.array_types import Floats, IntArray
 from flowgmm_cli.evaluation.intervals import Interval, percentile_interval
-
-Floats = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.integer[Any]]
 
 BLOCK = 2**22
 """Entries of a temporary array; 32 MiB."""

@@ -10,7 +10,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from flowgmm_cli.evaluation.metrics import FloatArray, IntArray, log_probabilities, nll
+from flowgmm_cli.data.array_types import FloatArray, IntArray, Ints
+from flowgmm_cli.evaluation.metrics import log_probabilities, nll
 
 Index = npt.NDArray[np.intp]
 Candidate = TypeVar("Candidate", bound=Hashable)
@@ -25,7 +26,7 @@ class BaselineData:
     """The training rows of a baseline, and the folds in which its settings are compared."""
 
     x: npt.NDArray[np.float32]  # training rows `(N, D)`, float32
-    labels: npt.NDArray[np.int64]  # `(N,)`, -1 where a row is unlabelled
+    labels: Ints  # `(N,)`, -1 where a row is unlabelled
     seed: int  # of everything random
     # probabilities that a search has asked for, by candidate: a second search does not ask again
     predictions: dict[Hashable, FloatArray] = field(default_factory=dict)
@@ -98,7 +99,7 @@ class BaselineData:
         return best
 
 
-def assign_folds(labels: IntArray, folds: int, *, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def assign_folds(labels: IntArray, folds: int, *, rng: np.random.Generator) -> Ints:
     """Give each row a fold number in `0..F-1`, stratified by class; rare classes need not reach every fold.
 
     F is `folds` or, if smaller, the size of the largest class; all are -1 if that is below 2.

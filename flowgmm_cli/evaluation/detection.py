@@ -9,19 +9,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from flowgmm_cli.data.array_types import FloatArray, Floats, Ints
 from flowgmm_cli.evaluation.intervals import LEVEL, Interval, percentile_interval, wilson_interval
 
 MAX_BINS = 2000  # distinct scores in a bootstrap: its cost does not grow with the number of rows
 _BATCH_RESAMPLES = 100  # resamples in memory at a time
-
-FloatArray = npt.NDArray[np.floating[Any]]
-Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,7 @@ def auroc_interval(negatives: FloatArray, positives: FloatArray) -> Interval:
 
 def count_rows(
     scores_in: FloatArray, scores_out: FloatArray, *, max_bins: int | None = None
-) -> tuple[Counts, Counts]:
+) -> tuple[Ints, Ints]:
     """Count the rows of each side by rising score, each `(1, bins)`: a bin for each distinct score.
 
     With more than `max_bins` distinct scores there are that many equally filled bins.
@@ -115,7 +110,7 @@ def count_rows(
     return count_in, count_out
 
 
-def metrics_of_counts(count_in: Counts, count_out: Counts) -> dict[str, Floats]:
+def metrics_of_counts(count_in: Ints, count_out: Ints) -> dict[str, Floats]:
     """Compute the metrics of counts `(resamples, bins)` by rising score, each `(resamples,)`."""
     flagged_in, flagged_out = (counts[:, ::-1].cumsum(axis=1) for counts in (count_in, count_out))
     # the first threshold that flags 95 %, compared as counts: 0.95 * 20 is not exactly 19 in floating point
@@ -128,7 +123,7 @@ def metrics_of_counts(count_in: Counts, count_out: Counts) -> dict[str, Floats]:
     }
 
 
-def _average_precision(negatives: Counts, positives: Counts) -> Floats:
+def _average_precision(negatives: Ints, positives: Ints) -> Floats:
     r"""Compute :math:`\sum_t (R_t - R_{t-1}) P_t`, without interpolation.
 
     Both are counts `(resamples, bins)`, the bin flagged first in front.

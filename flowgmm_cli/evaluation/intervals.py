@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating[Any]]
+from flowgmm_cli.data.array_types import Bools, FloatArray
 
 LEVEL = 0.95  # coverage of all confidence intervals
 
@@ -59,7 +57,7 @@ class Difference:
         return self.low > 0 or self.high < 0
 
 
-def compare_accuracies(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> Difference:
+def compare_accuracies(first: Bools, second: Bools) -> Difference:
     """Compare the accuracies of two models on the same rows, by masks of their correct predictions `(N,)`.
 
     The interval is Wald's with half a row added to each of the four cells (Agresti and Min, 2005), the

@@ -8,18 +8,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from flowgmm_cli.api import iterate_batches
+from flowgmm_cli.data.array_types import Bools, FloatArray, Floats, IntArray, Ints
 from flowgmm_cli.evaluation.calibration import ReliabilityBin, calibration_error, reliability_table
 from flowgmm_cli.evaluation.class_counts import BLOCK, ClassCounts, bootstrap_averages
 from flowgmm_cli.evaluation.intervals import Difference, Interval, compare_accuracies, wilson_interval
 from flowgmm_cli.evaluation.verdict import Verdict
-
-FloatArray = npt.NDArray[np.floating[Any]]
-Floats = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.integer[Any]]
 
 SCHEMA = "flowgmm/eval/1"
 METRICS = (
@@ -179,9 +175,7 @@ class BaselineMetrics:
     difference: Difference | None = None  # accuracy minus that of the model on the same rows
 
     @classmethod
-    def measure(
-        cls, log_p: FloatArray, labels: IntArray, model: npt.NDArray[np.bool_] | None = None
-    ) -> BaselineMetrics:
+    def measure(cls, log_p: FloatArray, labels: IntArray, model: Bools | None = None) -> BaselineMetrics:
         """Compare log-probabilities `(N, K)` with labels `(N,)`, and with the model's correct rows."""
         metrics = classification_metrics(log_p, labels, with_intervals=False)
         difference = None if model is None else compare_accuracies(model, log_p.argmax(1) == labels)
@@ -268,7 +262,7 @@ def evaluate(
     split: str,
     log_probabilities: Floats,
     log_density: Floats,
-    labels: npt.NDArray[np.int64],
+    labels: Ints,
     class_names: Sequence[str],
     pixels: int | None = None,
 ) -> Evaluation:

@@ -14,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from flowgmm_cli.api import Column, Rows
+from flowgmm_cli.data.array_types import Array, Bools, FloatArray, Floats, Hashes, Ints
 from flowgmm_cli.data.fingerprint import row_hashes
-from flowgmm_cli.evaluation.intervals import FloatArray
 from flowgmm_cli.files import MALFORMED, load_json, read_npz, write_bytes
 
-Array = npt.NDArray[Any]
 _TEXTS = {"class_names", "ids"}  # fields of texts
 
 
@@ -28,17 +27,17 @@ class StoredPredictions:
 
     FORMAT: ClassVar[str] = "flowgmm/outcomes/2"
 
-    hashes: npt.NDArray[np.uint64]  # of the input columns, see `row_hashes`
-    labels: npt.NDArray[np.int64]  # true classes, int64 `(N,)`
-    predictions: npt.NDArray[np.int64]  # predicted classes, int64 `(N,)`
-    log_probability: npt.NDArray[np.float64]  # of the true class, float64 `(N,)`
+    hashes: Hashes  # of the input columns, see `row_hashes`
+    labels: Ints  # true classes, int64 `(N,)`
+    predictions: Ints  # predicted classes, int64 `(N,)`
+    log_probability: Floats  # of the true class, float64 `(N,)`
     class_names: tuple[str, ...]  # index -> name
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
-    def correct(self) -> npt.NDArray[np.bool_]:
+    def correct(self) -> Bools:
         """Mask of the correct predictions, `(N,)`."""
         return np.equal(self.predictions, self.labels)
 
@@ -81,9 +80,9 @@ class CrossFittedPredictions(StoredPredictions):
     FORMAT: ClassVar[str] = "flowgmm/cross-fitted/1"
 
     # calibrated `log p(k | x)`, float64 `(N, K)`; the temperature is fitted to the labels of other folds
-    log_probabilities: npt.NDArray[np.float64]
-    rows: npt.NDArray[np.int64]  # positions among the training rows, int64 `(N,)`
-    folds: npt.NDArray[np.int64]  # number of the fold that held out the row, int64 `(N,)`
+    log_probabilities: Floats
+    rows: Ints  # positions among the training rows, int64 `(N,)`
+    folds: Ints  # number of the fold that held out the row, int64 `(N,)`
     ids: tuple[str, ...]  # ids of the rows
 
 
@@ -108,11 +107,11 @@ def collect_predictions(
 def collect_cross_fitted(
     rows: Rows,
     columns: tuple[Column, ...],
-    log_probabilities: npt.NDArray[np.float64],
+    log_probabilities: Floats,
     class_names: tuple[str, ...],
     *,
-    positions: npt.NDArray[np.int64],
-    folds: npt.NDArray[np.int64],
+    positions: Ints,
+    folds: Ints,
 ) -> CrossFittedPredictions:
     """Collect the predictions `(n, K)` for the training `rows` at some positions, held out in `folds`."""
     order = np.argsort(positions)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from flowgmm_cli.evaluation.intervals import LEVEL, FloatArray, compare_accuracies, compare_means
+from flowgmm_cli.data.array_types import Bools, FloatArray, Floats, IntArray, Ints
+from flowgmm_cli.evaluation.intervals import LEVEL, compare_accuracies, compare_means
 from flowgmm_cli.formatting import method_name, pluralise
-
-IntArray = npt.NDArray[np.integer[Any]]
 
 MODEL = "flowgmm"
 _DRAWS = 9999
@@ -22,8 +19,8 @@ _DRAWS = 9999
 class Outcome:
     """A method's answers for labelled rows that it has not seen, in the same order for all methods."""
 
-    correct: npt.NDArray[np.bool_]  # mask of the correct predictions `(N,)`
-    nll: npt.NDArray[np.float64]  # negative log-probability of the true class `(N,)`
+    correct: Bools  # mask of the correct predictions `(N,)`
+    nll: Floats  # negative log-probability of the true class `(N,)`
 
     @classmethod
     def measure(cls, parts: Sequence[tuple[FloatArray, IntArray]]) -> Outcome:
@@ -67,7 +64,7 @@ def judge(model: Outcome, methods: Mapping[str, Outcome]) -> Verdict:
     return Verdict(best, rival, n, paired.difference, (paired.low, paired.high), p, decided, text)
 
 
-def max_test(differences: npt.NDArray[np.int64]) -> float:
+def max_test(differences: Ints) -> float:
     r"""Return the p-value of the first of several paired comparisons, accounting for all of them.
 
     The statistic of a comparison is :math:`|\sum_n d_n| / \sqrt{\sum_n d_n^2}`. Under the hypothesis of no

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy import stats
 from torch import Tensor
 
 from flowgmm_cli.api import DataContext, Rows
+from flowgmm_cli.data.array_types import Array
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.flows.multiscale import FlatFlow
 from flowgmm_cli.inference.check_report import CheckReport, ClassCheck, Finding, LayerCheck, judge
@@ -106,7 +105,7 @@ def _check_part(
     part: FlowMixture,
     inputs: tuple[Tensor, Tensor],
     transforms: Sequence[Step],
-    ids: npt.NDArray[Any],
+    ids: Array,
     some: Tensor,
 ) -> tuple[list[Finding], list[LayerCheck], list[ClassCheck], int]:
     """Check one flow with its mixture; `inputs` are the feature matrix and the flow's input of all rows."""
@@ -145,7 +144,7 @@ def _input_names(trained: TrainedModel, count: int) -> list[str]:
     return names if len(names) == count and not mixed else [str(index) for index in range(count)]
 
 
-def _evenly(total: int, count: int) -> npt.NDArray[Any]:
+def _evenly(total: int, count: int) -> Array:
     """Return at most `count` positions, evenly spaced over `range(total)`."""
     return np.unique(np.linspace(0, total - 1, min(total, count)).round().astype(np.int64))
 

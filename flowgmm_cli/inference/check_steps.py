@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from flowgmm_cli.bijection import zero_log_det
+from flowgmm_cli.data.array_types import Array
 from flowgmm_cli.inference.check_report import Finding, LayerCheck, Verdict, judge
 from flowgmm_cli.inference.layers import Step, jacobian, to_float64
 
@@ -36,9 +36,7 @@ EXTREME_LOG_DET = 10.0
 
 
 @torch.no_grad()
-def check_finite(
-    features: Tensor, transforms: Sequence[Step], flow: Sequence[Step], ids: npt.NDArray[Any]
-) -> Finding:
+def check_finite(features: Tensor, transforms: Sequence[Step], flow: Sequence[Step], ids: Array) -> Finding:
     """Find the first step at which numbers become NaN or infinite, with its rows, as the model computes.
 
     The feature matrix and the transforms are in float64, the steps of the flow in float32.

@@ -6,18 +6,13 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
+from flowgmm_cli.data.array_types import Columns, FloatArray
 from flowgmm_cli.errors import PluginError, UsageError
 from flowgmm_cli.inference.scores import Scores
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Matrix = npt.NDArray[np.floating[Any]]
-    Columns = dict[str, npt.NDArray[Any]]
 
 MapMethod = Literal["pca", "tsne", "umap"]
 FIT_ROWS = 10_000
@@ -32,7 +27,7 @@ class PrincipalPlane:
     `axes` are orthonormal `(D, 2)`, and the largest entry of each is positive; for D = 1 the second is zero.
     """
 
-    def __init__(self, rows: Matrix) -> None:
+    def __init__(self, rows: FloatArray) -> None:
         rows = rows.astype(np.float64)
         self.mean = rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])
         _, vectors = np.linalg.eigh((rows - self.mean).T @ (rows - self.mean))
@@ -40,7 +35,7 @@ class PrincipalPlane:
         best = best * np.sign(best[np.abs(best).argmax(axis=0), np.arange(best.shape[1])])
         self.axes = np.pad(best, ((0, 0), (0, 2 - best.shape[1])))
 
-    def __call__(self, rows: Matrix) -> Matrix:
+    def __call__(self, rows: FloatArray) -> FloatArray:
         """Project rows `(N, D)` to coordinates `(N, 2)`; a row of NaN has NaN."""
         return np.asarray((rows - self.mean) @ self.axes)
 
@@ -97,13 +92,13 @@ def embedding_columns(stream: Iterator[Scores], method: MapMethod | None) -> Ite
         yield scores, {"id": scores.ids, "z": z, "map_0": x, "map_1": y}
 
 
-def _vectors(scores: Scores) -> Matrix:
+def _vectors(scores: Scores) -> FloatArray:
     if scores.vectors is None:
         raise ValueError("the rows were scored without vectors")
     return scores.vectors
 
 
-def _map(rows: Matrix, method: MapMethod) -> Matrix:
+def _map(rows: FloatArray, method: MapMethod) -> FloatArray:
     if len(rows) < 4 or (method == "tsne" and rows.shape[1] < 2):  # too few for neighbourhoods
         return PrincipalPlane(rows)(rows)
     if method == "tsne":

@@ -12,20 +12,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from flowgmm_cli.bijection import Sequential
+from flowgmm_cli.data.array_types import Array
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.inference.layers import Step, list_steps
 from flowgmm_cli.inference.samples import GeneratedRows
 from flowgmm_cli.trained_model import TrainedModel
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 Extent = Literal["bump", "channel", "site"]
 _BUMP = 6.0  # the longer side divided by a bump's standard deviation
@@ -85,7 +83,7 @@ def perturb_channel(
     reference: Tensor,
     extent: Extent = "bump",
     site: tuple[int, int] | None = None,
-    ids: npt.NDArray[Any] | None = None,
+    ids: Array | None = None,
 ) -> tuple[GeneratedRows, int, float]:
     """Change one channel of layer `number`, by default that of the largest standard deviation.
 

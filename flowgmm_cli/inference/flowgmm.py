@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from flowgmm_cli.api import Column, DataContext
+from flowgmm_cli.data.array_types import Floats
 from flowgmm_cli.data.readers.base import MemoryReader, RowReader
 from flowgmm_cli.data.readers.python_rows import RowsLike, open_input
 from flowgmm_cli.data.readers.row_errors import OnError
@@ -37,12 +39,8 @@ from flowgmm_cli.runs import Run, find_run
 from flowgmm_cli.trained_model import TrainedModel
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from flowgmm_cli.inference.check_report import CheckReport
     from flowgmm_cli.inference.samples import GeneratedRows
-
-    Floats = npt.NDArray[np.float64]
 
 
 _SHOWN_NAMES = 10

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flowgmm_cli.api import Component, DataContext, Rows
+from flowgmm_cli.data.array_types import Ints
 from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.data.readers.base import RowReader
 from flowgmm_cli.data.readers.schema import InputSchema
@@ -18,11 +18,6 @@ from flowgmm_cli.errors import DataError
 from flowgmm_cli.messages import quote
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained_model import TrainedModel
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = np.ndarray[Any, Any]
 
 
 def input_schema(trained: TrainedModel) -> InputSchema:
@@ -133,7 +128,7 @@ def read_first_rows(reader: RowReader, count: int | None) -> Rows:
     return rows if count is None else rows.take(np.arange(min(count, len(rows))))
 
 
-def balance_classes(labels: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+def balance_classes(labels: Ints, count: int) -> Ints:
     """Return positions of `count` rows, about equally many of each class, sorted by class.
 
     Rows without a label, -1, count as a class, the last.
@@ -149,7 +144,7 @@ def balance_classes(labels: npt.NDArray[np.int64], count: int) -> npt.NDArray[np
     return places[np.argsort(classes[places], kind="stable")]
 
 
-def read_rows_at(reader: RowReader, places: npt.NDArray[np.int64]) -> Rows:
+def read_rows_at(reader: RowReader, places: Ints) -> Rows:
     """Read rows by their position in the input, from 0, in the order of `places`."""
     unique = np.unique(places)
     parts = []

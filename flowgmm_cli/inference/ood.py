@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from flowgmm_cli.data.array_types import Array, Columns, Floats, Ints
 from flowgmm_cli.evaluation.detection import DetectionMetrics, detection_intervals, detection_metrics
 from flowgmm_cli.evaluation.intervals import Interval
 from flowgmm_cli.evaluation.result_warnings import ResultWarning
@@ -15,12 +16,6 @@ from flowgmm_cli.inference.drift import Drift
 from flowgmm_cli.inference.scores import OODRule, Scores, Totals
 from flowgmm_cli.inference.table_result import TableResult
 from flowgmm_cli.scores.detector import Detector
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Floats = npt.NDArray[np.float64]
-    Columns = dict[str, npt.NDArray[Any]]
 
 SCHEMA = "flowgmm/ood/1"
 CONVENTION = "higher = further out; the rows of --out are the positives"
@@ -40,7 +35,7 @@ class ScoreSet:
     totals: Totals
     seconds: float
     scores: Mapping[str, Floats]
-    places: npt.NDArray[np.int64]
+    places: Ints
     warnings: tuple[ResultWarning, ...] = ()
 
     @property
@@ -152,7 +147,7 @@ def collect_scores(
     `drift` was given the same rows, for warnings; with `rule`, flags are compared with their usual share.
     """
     rng, totals = np.random.default_rng(0), Totals()
-    parts: list[dict[str, npt.NDArray[Any]]] = []
+    parts: list[Columns] = []
     for scores in stream:
         totals.add(scores)
         places = scores.start + np.arange(len(scores))
@@ -166,7 +161,7 @@ def collect_scores(
     return ScoreSet(name, totals, totals.seconds, {key: sample[key] for key in sample if key}, places, found)
 
 
-def _sample(parts: Sequence[Mapping[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:
+def _sample(parts: Sequence[Mapping[str, Array]]) -> Columns:
     """Concatenate rows and keep those with the smallest numbers in the column '', in order."""
     rows = {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
     if not rows or len(rows[""]) <= _MAX_COMPARED_ROWS:

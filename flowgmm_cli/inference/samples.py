@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from flowgmm_cli.api import DataContext, Rows, iterate_batches
+from flowgmm_cli.data.array_types import Array, Columns, Floats, Ints
 from flowgmm_cli.data.dates import format_dates
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
 from flowgmm_cli.errors import RunFailedError, UsageError, did_you_mean
 from flowgmm_cli.inference.inputs import concatenate_rows
 from flowgmm_cli.inference.table_result import TableResult
 from flowgmm_cli.trained_model import TrainedModel, encode
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Columns = dict[str, npt.NDArray[Any]]
-    Floats = npt.NDArray[np.float64]
 
 _TEXTS_AT_ONCE = 8192
 _MAX_MIB = 64  # of a block of the matrix of distances
@@ -49,26 +44,26 @@ class GeneratedRows(TableResult):
         return len(self.rows)
 
     @property
-    def classes(self) -> npt.NDArray[np.int64]:
+    def classes(self) -> Ints:
         """Classes of the rows, `(n,)`."""
         return self.rows.labels
 
     @property
-    def class_names(self) -> npt.NDArray[Any]:
+    def class_names(self) -> Array:
         """Names of these classes, `(n,)`."""
         return np.array(self.trained.class_names, dtype=object)[self.classes]
 
     @property
-    def log_density(self) -> npt.NDArray[np.float64]:
+    def log_density(self) -> Floats:
         """Log-densities of the rows, `(n,)`."""
         return self.rows.extras["log_density"]
 
     @property
-    def features(self) -> npt.NDArray[np.float64]:
+    def features(self) -> Floats:
         """Feature matrix that the transforms map to `x`, `(n, F)`."""
         return self.trained.preprocessor.invert_transforms(self.x).numpy()
 
-    def table(self, *, flat: bool = True, texts: Mapping[str, npt.NDArray[Any]] | None = None) -> Columns:
+    def table(self, *, flat: bool = True, texts: Mapping[str, Array] | None = None) -> Columns:
         """Return columns `id, class, log_density, confidence`, the other extras, `texts`, the input columns.
 
         A column of ours with the name of an input column becomes `sample_<name>`. With `flat`, each entry of
@@ -87,9 +82,9 @@ class GeneratedRows(TableResult):
         trained: TrainedModel,
         x: Tensor,
         *,
-        classes: npt.NDArray[np.int64] | None = None,
-        ids: Sequence[str] | npt.NDArray[Any] | None = None,
-        **extras: npt.NDArray[Any],
+        classes: Ints | None = None,
+        ids: Sequence[str] | Array | None = None,
+        **extras: Array,
     ) -> GeneratedRows:
         """Compute densities, probabilities and input columns of flow inputs `(n, D)`.
 
@@ -139,9 +134,7 @@ class GeneratedRows(TableResult):
         return cls(parts[0].trained, torch.cat([part.x for part in parts]), rows)
 
 
-def input_table(
-    encoder: FeatureEncoder, cells: Mapping[str, npt.NDArray[Any] | None], *, flat: bool = True
-) -> Columns:
+def input_table(encoder: FeatureEncoder, cells: Mapping[str, Array | None], *, flat: bool = True) -> Columns:
     """Return input columns as a table holds them: dates as text, whole numbers as integers.
 
     With `flat`, each entry of a vector has a column of its own; columns without cells are left out.
@@ -177,12 +170,12 @@ def class_index(trained: TrainedModel, name: str) -> int:
 
 def nearest_text_columns(
     feature_encoder: FeatureEncoder, features: Floats, rows: Rows, context: DataContext, *, k: int = 3
-) -> dict[str, npt.NDArray[Any]]:
+) -> Columns:
     """Return the nearest texts as columns: `<column>`, `distance`, `<column>_2`, `distance_2`, ...
 
     The result is empty if the model reads no texts; arguments as for `nearest_texts`.
     """
-    table: dict[str, npt.NDArray[Any]] = {}
+    table: Columns = {}
     names = [column.name for column in feature_encoder.columns if column.kind == "text"]
     for name in names:
         index, distances = nearest_texts(feature_encoder, features, rows, name, context, k=k)
@@ -203,7 +196,7 @@ def nearest_texts(
     context: DataContext,
     *,
     k: int = 3,
-) -> tuple[npt.NDArray[np.int64], Floats]:
+) -> tuple[Ints, Floats]:
     r"""Find the texts of `rows` that are nearest to generated rows.
 
     The distance is 1 minus the cosine of the encoder's vectors, relative to the mean vector of `rows`:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from flowgmm_cli.api import Rows, iterate_batches
+from flowgmm_cli.data.array_types import Array
 from flowgmm_cli.data.tensors import Matrix
 from flowgmm_cli.inference.samples import GeneratedRows
 from flowgmm_cli.model import Ensemble, FlowMixture, Model
 from flowgmm_cli.trained_model import TrainedModel, chunk_rows, encode
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 InterpolationPath = Literal["linear", "spherical"]
 
@@ -154,7 +152,7 @@ def interpolate(
 
 @torch.no_grad()
 def transfer(
-    trained: TrainedModel, x: Tensor, target: int | None, *, ids: npt.NDArray[Any] | None = None
+    trained: TrainedModel, x: Tensor, target: int | None, *, ids: Array | None = None
 ) -> GeneratedRows:
     r"""Move rows into a class: replace the mean of their class, keep the residual.
 

@@ -8,21 +8,17 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from flowgmm_cli.data.array_types import Array, Bools, Columns, Floats, Ints
 from flowgmm_cli.errors import UsageError, did_you_mean
 from flowgmm_cli.evaluation.result_warnings import ResultWarning
 from flowgmm_cli.inference.table_result import TableResult
 from flowgmm_cli.messages import split_names
 from flowgmm_cli.trained_model import TrainedModel
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Columns = dict[str, npt.NDArray[Any]]
-    Floats = npt.NDArray[np.float64]
 
 MAX_REASONS = 3
 """Number of rows that could not be scored whose reasons are kept."""
@@ -77,9 +73,9 @@ class Scores(TableResult):
             None = no row is.
     """
 
-    ids: npt.NDArray[Any]
-    labels: npt.NDArray[np.int64]
-    scorable: npt.NDArray[np.bool_]
+    ids: Array
+    labels: Ints
+    scorable: Bools
     log_probabilities: Floats
     log_density: Floats
     class_names: tuple[str, ...]
@@ -91,18 +87,18 @@ class Scores(TableResult):
     start: int = 0
     kept: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[ResultWarning, ...] = ()
-    seen: npt.NDArray[np.bool_] | None = None
+    seen: Bools | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @cached_property
-    def classes(self) -> npt.NDArray[np.int64]:
+    def classes(self) -> Ints:
         """Most probable class of each row `(N,)`, -1 where it could not be scored."""
         return np.where(self.scorable, self.log_probabilities.argmax(axis=1), -1)
 
     @property
-    def prediction(self) -> npt.NDArray[Any]:
+    def prediction(self) -> Array:
         """Names of these classes; None for a row that could not be scored."""
         return np.array([*self.class_names, None], dtype=object)[self.classes]
 
@@ -124,19 +120,19 @@ class Scores(TableResult):
         return self.ood[self.rule.score]
 
     @property
-    def is_ood(self) -> npt.NDArray[np.bool_]:
+    def is_ood(self) -> Bools:
         """Flags of the rows above the threshold, `(N,)`."""
         return self.ood_score > (self.rule.threshold if self.rule else np.nan)
 
     @property
-    def known(self) -> npt.NDArray[np.bool_]:
+    def known(self) -> Bools:
         """Mask of the scored rows with a label, be it a class of the model or another, `(N,)`."""
         labelled = self.labels >= 0
         labelled[list(self.unknown_labels)] = True
         return np.asarray(labelled & self.scorable)
 
     @property
-    def testable(self) -> npt.NDArray[np.bool_]:
+    def testable(self) -> Bools:
         """Mask of the `known` rows whose label the training has not used, `(N,)`."""
         return self.known if self.seen is None else np.asarray(self.known & ~self.seen)
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from flowgmm_cli.api import DataContext
+from flowgmm_cli.data.array_types import Array, Bools
 from flowgmm_cli.data.readers.base import Chunk, RowReader, note_once
 from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.data.tensors import Tensors
@@ -86,7 +86,7 @@ class Scorer:
         if self.space is not None:
             vectors = rows.latents.z.float() if self.space == "latent" else rows.x
 
-        def expand(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        def expand(values: Array) -> Array:
             """Give each row of the chunk its values, NaN where it has none."""
             if scorable.all():
                 return values
@@ -111,7 +111,7 @@ class Scorer:
             seen=self._find_seen(chunk),
         )
 
-    def _find_seen(self, chunk: Chunk) -> npt.NDArray[np.bool_] | None:
+    def _find_seen(self, chunk: Chunk) -> Bools | None:
         """Return a mask of the rows with a label that the training used; None without such rows."""
         labelled = np.union1d(np.flatnonzero(chunk.rows.labels >= 0), list(chunk.unknown_labels)).astype(int)
         if not len(labelled):

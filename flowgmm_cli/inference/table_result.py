@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-import numpy.typing as npt
+from flowgmm_cli.data.array_types import Array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ class TableResult(ABC):
     """
 
     @abstractmethod
-    def table(self) -> Mapping[str, npt.NDArray[Any]]:
+    def table(self) -> Mapping[str, Array]:
         """Return the columns by name, each `(N,)` or `(N, D)`."""
 
     @abstractmethod

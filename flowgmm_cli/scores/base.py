@@ -6,22 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from numpy.random import Generator
 from torch import Tensor
 
 from flowgmm_cli.api import Latents, ScoreInputs
+from flowgmm_cli.data.array_types import Array, Floats, IntArray
 
-Floats = npt.NDArray[np.float64]
-Arrays = dict[str, npt.NDArray[Any]]
-State = tuple[dict[str, Any], Arrays]
+State = tuple[dict[str, Any], dict[str, Array]]
 
 FAR = 3e38
 """Replaces infinite scores and NaN: as far out as float32 can say."""
 
 
-def to_finite(values: npt.NDArray[Any]) -> Floats:
+def to_finite(values: Array) -> Floats:
     """Convert scores to float64, all finite.
 
     A row so far out that numbers overflow, or cancel to NaN, counts as further out than any other.
@@ -38,7 +36,7 @@ def to_numpy(values: Tensor) -> Floats:
     return array
 
 
-def take_rows(rows: ScoreInputs, index: npt.NDArray[np.integer[Any]]) -> ScoreInputs:
+def take_rows(rows: ScoreInputs, index: IntArray) -> ScoreInputs:
     """Return some of the rows, by position."""
     positions, latents = torch.from_numpy(index), rows.latents
     return ScoreInputs(
@@ -55,7 +53,7 @@ class ArrayScore:
 
     def __init__(self, config: Any = None) -> None:
         self.config = config
-        self.fitted: Arrays = {}
+        self.fitted: dict[str, Array] = {}
 
     def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Do nothing: not every score needs a fit."""
@@ -64,6 +62,6 @@ class ArrayScore:
         """See `flowgmm_cli.api.Score`."""
         return {}, dict(self.fitted)
 
-    def load_state(self, values: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    def load_state(self, values: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
         """See `flowgmm_cli.api.Score`."""
         self.fitted = dict(arrays)

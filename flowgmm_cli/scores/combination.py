@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from numpy.random import Generator
 
 from flowgmm_cli.api import Score, ScoreInputs
+from flowgmm_cli.data.array_types import Array, Floats
 from flowgmm_cli.files import select_prefix
 from flowgmm_cli.plugins.registry import build
-from flowgmm_cli.scores.base import FAR, Arrays, Floats, State, to_finite
+from flowgmm_cli.scores.base import FAR, State, to_finite
 from flowgmm_cli.scores.specs import CombinedConfig
 
 _MAX_KNOTS = 1000  # values stored
@@ -49,7 +49,7 @@ class Combined:
     def state(self) -> State:
         """See `flowgmm_cli.api.Score`."""
         values: list[dict[str, Any]] = []
-        arrays: Arrays = {}
+        arrays: dict[str, Array] = {}
         for index, (score, tail) in enumerate(zip(self.scores, self.tails, strict=True)):
             score_values, score_arrays = score.state()
             values.append(score_values)
@@ -57,7 +57,7 @@ class Combined:
             arrays |= {f"{index}.tail.{name}": array for name, array in tail.state().items()}
         return {"scores": values}, arrays
 
-    def load_state(self, values: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    def load_state(self, values: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
         """See `flowgmm_cli.api.Score`."""
         for index, (score, score_values) in enumerate(zip(self.scores, values["scores"], strict=True)):
             score.load_state(score_values, select_prefix(f"{index}.score.", arrays))
@@ -110,12 +110,12 @@ class Tail:
             scores > high, self.rarity[-1] + growth, np.where(scores < low, self.rarity[0] * decay, within)
         )
 
-    def state(self) -> Arrays:
+    def state(self) -> dict[str, Array]:
         """Return arrays for `from_state`."""
         return {"values": self.values, "rarity": self.rarity, "excess": np.array([self.scale, self.shape])}
 
     @classmethod
-    def from_state(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Tail:
+    def from_state(cls, arrays: Mapping[str, Array]) -> Tail:
         """Restore the result of `state`."""
         scale, shape = arrays["excess"].tolist()
         return cls(arrays["values"], arrays["rarity"], scale, shape)

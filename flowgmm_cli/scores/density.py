@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from numpy.random import Generator
 
 from flowgmm_cli.api import Score, ScoreInputs, iterate_batches
+from flowgmm_cli.data.array_types import Array, Floats
 from flowgmm_cli.files import select_prefix
-from flowgmm_cli.scores.base import Arrays, ArrayScore, Floats, State, take_rows, to_finite, to_numpy
+from flowgmm_cli.scores.base import ArrayScore, State, take_rows, to_finite, to_numpy
 from flowgmm_cli.scores.neighbours import LatentKnn
 from flowgmm_cli.scores.posterior import Entropy
 from flowgmm_cli.scores.specs import DensityOfStatesConfig, KnnConfig, TypicalityConfig
@@ -107,7 +107,7 @@ class DensityOfStates:
             "entropy": Entropy(),
             "latent_knn": LatentKnn(KnnConfig.model_validate({})),
         }
-        self.fitted: Arrays = {}
+        self.fitted: dict[str, Array] = {}
 
     def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Fit the statistics to half of the training rows, and store those of the other half.
@@ -147,7 +147,7 @@ class DensityOfStates:
             arrays |= {f"{name}.{key}": array for key, array in own.items()}
         return values, arrays
 
-    def load_state(self, values: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    def load_state(self, values: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
         """See `flowgmm_cli.api.Score`."""
         self.fitted = {name: arrays[name] for name in ("middle", "scale", "points")}
         for name, score in self.statistics.items():

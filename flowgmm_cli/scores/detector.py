@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from flowgmm_cli.api import Component, Score, ScoreInputs, ScoreSpec
+from flowgmm_cli.data.array_types import Array, Floats
 from flowgmm_cli.errors import RecipeError, UsageError, did_you_mean
 from flowgmm_cli.files import select_prefix
 from flowgmm_cli.plugins.registry import build, registry
 from flowgmm_cli.recipe.schema import score_names
-from flowgmm_cli.scores.base import Floats, State, to_finite
+from flowgmm_cli.scores.base import State, to_finite
 
 MAX_REFERENCE = 4000  # scores of held-out rows that are stored for each score
 
@@ -54,7 +54,7 @@ class Detector:
         chosen = [name for name in self.names if names is None or name in names]
         return {name: to_finite(self._find(name).score(rows)) for name in chosen}
 
-    def percentile(self, name: str, values: npt.NDArray[Any]) -> Floats:
+    def percentile(self, name: str, values: Array) -> Floats:
         """Return the share of held-out rows that score lower than each of `values` `(N,)`, in [0, 1]."""
         reference = self.reference_scores(name)
         return np.asarray(np.searchsorted(reference, values, side="left") / len(reference))
@@ -106,10 +106,7 @@ class Detector:
 
     @classmethod
     def from_state(
-        cls,
-        values: Mapping[str, Any],
-        arrays: Mapping[str, npt.NDArray[Any]],
-        components: Sequence[Component],
+        cls, values: Mapping[str, Any], arrays: Mapping[str, Array], components: Sequence[Component]
     ) -> Detector:
         """Restore the result of `state`; `components` is the recipe's `ood.scores`."""
         arrays = {**arrays, **{name: arrays[other] for name, other in values["same"].items()}}
@@ -162,7 +159,7 @@ def reads_images(component: Component) -> bool:
     return registry().spec(ScoreSpec, component.use).reads == "images"
 
 
-def _find_duplicates(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
+def _find_duplicates(arrays: Mapping[str, Array]) -> dict[str, str]:
     """Map the names of arrays that equal an earlier array to its name."""
     first: dict[tuple[Any, ...], str] = {}
     keys = {name: (array.shape, array.dtype.str, array.tobytes()) for name, array in arrays.items()}

@@ -7,17 +7,15 @@ import zlib
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from numpy.random import Generator
 from torch import Tensor
 
 from flowgmm_cli.api import ScoreInputs
+from flowgmm_cli.data.array_types import Bytes, Floats
 from flowgmm_cli.errors import DataError
-from flowgmm_cli.scores.base import ArrayScore, Floats, to_finite, to_numpy
+from flowgmm_cli.scores.base import ArrayScore, to_finite, to_numpy
 from flowgmm_cli.scores.mahalanobis import Gaussian, fit_gaussian
 from flowgmm_cli.scores.specs import LikelihoodRatioConfig
-
-Bytes = npt.NDArray[np.uint8]
 
 
 def get_images(rows: ScoreInputs) -> Tensor:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from numpy.random import Generator
 
 from flowgmm_cli.api import ScoreInputs
-from flowgmm_cli.scores.base import Arrays, ArrayScore, Floats, to_finite, to_numpy
+from flowgmm_cli.data.array_types import Array, Floats
+from flowgmm_cli.scores.base import ArrayScore, to_finite, to_numpy
 from flowgmm_cli.scores.specs import MahalanobisConfig
 
 _MAX_FULL_RANK = 1024  # dimensions up to which all directions are computed
@@ -52,12 +53,12 @@ class Gaussian:
         constant = float(log_volume) + size * math.log(2 * math.pi)
         return np.asarray(-0.5 * (self.mahalanobis(rows) + constant))
 
-    def state(self) -> Arrays:
+    def state(self) -> dict[str, Array]:
         """Return arrays for `from_state`."""
         return {"directions": self.directions, "variances": self.variances, "rest": np.array(self.residual)}
 
     @classmethod
-    def from_state(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Gaussian:
+    def from_state(cls, arrays: Mapping[str, Array]) -> Gaussian:
         """Restore the result of `state`; other arrays are ignored."""
         return cls(arrays["directions"], arrays["variances"], float(arrays["rest"]))
 

@@ -13,7 +13,8 @@ from numpy.random import Generator
 from torch import Tensor
 
 from flowgmm_cli.api import ScoreInputs, iterate_batches
-from flowgmm_cli.scores.base import ArrayScore, Floats, to_finite, to_numpy
+from flowgmm_cli.data.array_types import Floats
+from flowgmm_cli.scores.base import ArrayScore, to_finite, to_numpy
 
 _BLOCK = 2**22  # entries of a temporary array; 32 MiB
 

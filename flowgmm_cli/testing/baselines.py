@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from flowgmm_cli.api import Kind
 from flowgmm_cli.baselines.run import check_probabilities
-from flowgmm_cli.evaluation.metrics import Floats
+from flowgmm_cli.data.array_types import Floats
 from flowgmm_cli.testing.checks import check, expect
 from flowgmm_cli.testing.component import Conformance
 

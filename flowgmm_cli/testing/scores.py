@@ -12,7 +12,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from flowgmm_cli.api import Kind, Latents, ScoreInputs, ScoreSpec
-from flowgmm_cli.scores.base import Floats, take_rows
+from flowgmm_cli.data.array_types import Floats
+from flowgmm_cli.scores.base import take_rows
 from flowgmm_cli.testing.checks import check, expect
 from flowgmm_cli.testing.component import Conformance, copy_state
 from flowgmm_cli.testing.tensors import toy_model
