@@ -44,7 +44,6 @@ def report(
     output.note("loading torch…")
 
     from flowgmm_cli.report.context import ReportContext
-    from flowgmm_cli.report.page import Unavailable
     from flowgmm_cli.report.report import write_report
 
     with output.progress() as progress:
@@ -58,7 +57,7 @@ def report(
         return
     output.print_exact(str(page.path))
     for section in page.sections:
-        if isinstance(section, Unavailable):
+        if section.reason:
             output.note(f"without {section.title.lower()}: {section.reason}")
     folder = page.path.parent / page.path.stem
     output.note(f"{len(page.figures)} figures as PNG files in {folder}")

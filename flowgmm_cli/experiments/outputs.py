@@ -20,9 +20,8 @@ from flowgmm_cli.report.figures import (
     annotate,
     figure_style,
     method_colours,
-    new_figure,
+    new_axes,
     png,
-    set_title,
 )
 from flowgmm_cli.report.text import shorten
 
@@ -45,8 +44,7 @@ def curve_figure(
         subtitle: a smaller line below it.
         measure: the name of the accuracy.
     """
-    figure = new_figure(7.6, 4.9)
-    axes = figure.subplots()
+    figure, axes = new_axes(7.6, 4.9, title, subtitle)
     curves: dict[str, list[tuple[int, Mapping[str, float]]]] = {}
     for group in sorted(groups, key=lambda group: int(group["settings"]["labels"])):
         curves.setdefault(group["method"], []).append((int(group["settings"]["labels"]), group["accuracy"]))
@@ -73,7 +71,6 @@ def curve_figure(
     axes.set(xlabel="labelled rows", ylabel=measure)
     axes.grid(axis="y")
     _write_names(axes, {method: points[-1][1]["mean"] for method, points in curves.items()}, colours)
-    set_title(axes, title, subtitle)
     return figure
 
 
@@ -117,9 +114,10 @@ def sweep_figure(
     """
     rows = combinations[:MAX_COMBINATIONS]
     labels = [shorten(label, 70) for label, _ in rows]
+    if omitted := len(combinations) - len(rows):
+        subtitle += f" · {omitted} more, all worse, not shown"
     # letters of this size are about 1/14 inch wide
-    figure = new_figure(5.2 + 0.075 * max(len(label) for label in labels), 1.7 + 0.29 * len(rows))
-    axes = figure.subplots()
+    figure, axes = new_axes(5.2 + 0.075 * max(map(len, labels)), 1.7 + 0.29 * len(rows), title, subtitle)
     for y, (_, accuracies) in enumerate(rows):
         colour, ink, weight = (GREY, GREY, "normal") if y else (ACCENT, INK, "bold")
         mean = float(np.mean(accuracies))
@@ -135,9 +133,6 @@ def sweep_figure(
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0, labelsize=8.5)
     axes.spines["left"].set_visible(False)
-    omitted = len(combinations) - len(rows)
-    rest = f" · {omitted} more, all worse, not shown" if omitted else ""
-    set_title(axes, title, f"{subtitle}{rest}")
     return figure
 
 

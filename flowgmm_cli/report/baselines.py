@@ -24,13 +24,11 @@ def comparison_tables(evaluation: Evaluation) -> list[Table]:
     p-value of McNemar's test.
     """
     metrics, summary, baselines = evaluation.classification, evaluation.cross_fitted, evaluation.baselines
-    if evaluation.split == "cross_fitted":
-        title = f"{metrics.n:,} {_CROSS_FITTED}"
-        return [_table(title, vars(metrics), {name: vars(row) for name, row in baselines.items()})]
-    title = pluralise(metrics.n, f"{evaluation.split} row")
+    is_test = evaluation.split != "cross_fitted"
+    title = pluralise(metrics.n, f"{evaluation.split} row") if is_test else f"{metrics.n:,} {_CROSS_FITTED}"
     tables = [_table(title, vars(metrics), {name: vars(row) for name, row in baselines.items()})]
     folds = {name: vars(row.cross_fitted) for name, row in baselines.items() if row.cross_fitted}
-    if summary and folds:
+    if summary and folds and is_test:
         tables.append(_table(f"{summary.n:,} {_CROSS_FITTED}", summary.metrics, folds))
     return tables
 

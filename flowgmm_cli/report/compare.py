@@ -25,7 +25,7 @@ from flowgmm_cli.recipe.yaml import read_yaml
 from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.learning_curves import METRICS as CURVES
 from flowgmm_cli.report.learning_curves import curves_figure, read_history
-from flowgmm_cli.report.page import Paragraph, Part, Section, Table, Unavailable, plot, render
+from flowgmm_cli.report.page import Paragraph, Part, Section, Table, plot, render
 from flowgmm_cli.report.text import shorten
 from flowgmm_cli.runs import Run
 
@@ -115,7 +115,6 @@ class Comparison:
     def tables(self) -> dict[str, Table]:
         """Return the tables of the page and of the command, by the id of their section."""
         first, *others = self.names
-        columns = ["", first, *others]
         measures = ["accuracy", "95 % interval", "NLL", "95 % interval of NLL"]
         differences = []
         for name, run in zip(others, self.differences, strict=True):
@@ -124,16 +123,24 @@ class Comparison:
                 for item in (run.accuracy, run.nll)
             ]
             differences.append([name, *pairs[0], *pairs[1]])
-        results = {"rows": [_format_rows(run) for run in self.facts]} | {
+        counts = [run["n"] and f"{run['n']:,} {run['split'].replace('_', '-')}" for run in self.facts]
+        results = {"rows": counts} | {
             name: [_format_metric(run, metric) for run in self.facts] for metric, name in METRICS.items()
         }
         if "-" in results["bits per pixel"]:
             del results["bits per pixel"]
         properties = [_list_properties(run) for run in self.facts]
+
+        def table(heading: str, values: Mapping[str, Sequence[Any]], caption: str = "") -> Table:
+            lines = [
+                [key, *("-" if cell is None else str(cell) for cell in row)] for key, row in values.items()
+            ]
+            return Table([heading, first, *others], lines, caption)
+
         return {
-            "results": Table(
-                columns,
-                _rows(results),
+            "results": table(
+                "",
+                results,
                 "95 % intervals in brackets. Higher is better for accuracy, balanced accuracy and F1, lower "
                 "for the others.",
             ),
@@ -144,19 +151,10 @@ class Comparison:
                 "looks better on these test rows than it is.",
                 right=measures,
             ),
-            "facts": Table(columns, _rows({key: [run[key] for run in properties] for key in properties[0]})),
-            "settings": Table(["setting", first, *others], _rows(self.settings)),
-            "versions": Table(["version", first, *others], _rows(self.versions)),
+            "facts": table("", {key: [run[key] for run in properties] for key in properties[0]}),
+            "settings": table("setting", self.settings),
+            "versions": table("version", self.versions),
         }
-
-
-def _rows(values: Mapping[str, Sequence[Any]]) -> list[list[str]]:
-    """Return a line for each key: the key, then the value of each run."""
-    return [[key, *("-" if value is None else str(value) for value in row)] for key, row in values.items()]
-
-
-def _format_rows(run: Mapping[str, Any]) -> str:
-    return "-" if run["n"] is None else f"{run['n']:,} {run['split'].replace('_', '-')}"
 
 
 def _format_metric(run: Mapping[str, Any], metric: str) -> str:
@@ -286,7 +284,7 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
     write_text(path, render(title=f"{len(names)} runs compared", subtitle=subtitle, sections=sections))
 
 
-def _curves_section(comparison: Comparison) -> Section | Unavailable:
+def _curves_section(comparison: Comparison) -> Section:
     parts = []
     histories = [read_history(run.metrics) for run in comparison.runs]
     for key, metric in CURVES.items():
@@ -295,6 +293,4 @@ def _curves_section(comparison: Comparison) -> Section | Unavailable:
         if lines:
             figure = curves_figure(lines, title=metric.title)
             parts.append(plot(figure, name=f"curve-{key.replace('.', '-')}", caption=metric.caption))
-    if not parts:
-        return Unavailable("curves", "Learning curves", "No run has logged anything.")
-    return Section("curves", "Learning curves", parts)
+    return Section("curves", "Learning curves", parts, "" if parts else "No run has logged anything.")

@@ -95,9 +95,9 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def png(figure: Figure, *, dpi: int = 150) -> bytes:
-    """Encode a figure as PNG."""
-    return _encode(figure, format="png", dpi=dpi, pad_inches=0.18)
+def png(figure: Figure) -> bytes:
+    """Encode a figure as PNG of 150 dpi."""
+    return _encode(figure, format="png", dpi=150, pad_inches=0.18)
 
 
 def svg(figure: Figure) -> bytes:
@@ -106,17 +106,9 @@ def svg(figure: Figure) -> bytes:
     return escape_controls(data.decode(), keep="\n\t").encode()  # XML has no control characters
 
 
-@contextmanager
-def _missing_letters() -> Iterator[None]:
-    """Draw letters that the font lacks as boxes, without a warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _encode(figure: Figure, **options: Any) -> bytes:
     file = io.BytesIO()
-    with figure_style(), _missing_letters():
+    with figure_style(), warnings.catch_warnings(action="ignore"):
         figure.savefig(file, bbox_inches="tight", **options)
     return file.getvalue()
 
@@ -168,7 +160,7 @@ def label_points(
     figure = axes.get_figure(root=True)
     if figure is None:
         raise ValueError("the axes belong to no figure")
-    with _missing_letters():
+    with warnings.catch_warnings(action="ignore"):  # of letters that the font lacks
         figure.draw_without_rendering()
     frame, unit = axes.get_window_extent(), figure.dpi / 72
     anchors, pixels = axes.transData.transform(points), axes.transData.transform(dots)
@@ -180,7 +172,7 @@ def label_points(
         line = {"arrowstyle": "-", "color": colour, "linewidth": 0.9, "shrinkA": 1, "shrinkB": 4}
         text = annotate(axes, shorten(name, 30), tuple(point), (0, 0), color=colour, arrowprops=line, **style)
         text.set_path_effects([withStroke(linewidth=3, foreground="white")])
-        with _missing_letters():
+        with warnings.catch_warnings(action="ignore"):
             half = np.array(text.get_window_extent().size) / 2
         best = np.inf, 0.0, anchor
         for distance in (4.0, 14.0, 28.0, 45.0, 70.0, 100.0, 140.0):

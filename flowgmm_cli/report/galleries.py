@@ -47,9 +47,8 @@ def gallery_section(context: ReportContext) -> Iterator[Part]:
         "log p(x | class): the most typical and the oddest rows by the model. The class is the label, or the "
         "predicted class of rows without a label."
     )
-    if len(classes) > MAX_CLASSES:
-        omitted = pluralise(len(classes) - MAX_CLASSES, "further class")
-        yield Paragraph(f"Not shown: {omitted}.", "note")
+    if omitted := len(classes[MAX_CLASSES:]):
+        yield Paragraph(f"Not shown: {pluralise(omitted, 'further class')}.", "note")
         classes = classes[:MAX_CLASSES]
     if context.trained.image is None or (images := validation.encoded.images) is None:
         yield from _tables(context, statistics, classes)
@@ -94,14 +93,11 @@ def _tables(context: ReportContext, statistics: RowStatistics, classes: Sequence
         cells = [format_cell(rows.columns[name][row]) for name in columns]
         return [rows.ids[row], f"{value:.2f}", names[statistics.predicted[row]], *cells]
 
-    extremes = [
-        [names[index], kind, *line(row, statistics.log_density[row])]
-        for index in classes
-        for kind, places in zip(
-            ("typical", "odd"), select_extremes(statistics, index, ROWS_PER_KIND), strict=True
-        )
-        for row in places
-    ]
+    extremes: list[list[Any]] = []
+    for index in classes:
+        kinds = zip(("typical", "odd"), select_extremes(statistics, index, ROWS_PER_KIND), strict=True)
+        for kind, places in kinds:
+            extremes += [[names[index], kind, *line(row, statistics.log_density[row])] for row in places]
     caption = "Typical and odd rows by class."
     if omitted := len(inputs) - len(columns):
         caption += f" Not shown: {pluralise(omitted, 'further column')}."

@@ -112,12 +112,12 @@ def largest_classes(rows: LatentRows) -> npt.NDArray[np.intp]:
 
 
 @figure_style()
-def latent_figure(rows: LatentRows, *, title: str = "Latent space", seed: int = 0) -> Figure:
+def latent_figure(rows: LatentRows, *, title: str = "Latent space") -> Figure:
     """Draw rows coloured by true class, means as crosses, and ellipses at one and two standard deviations.
 
     More than two dimensions are projected, see `discriminant_plane`; an ellipse is then the outline of the
-    projected Gaussian. Of many rows a random sample is drawn, by `seed`; of many classes `largest_classes`
-    have a colour, ellipses and a name.
+    projected Gaussian. Of many rows a random sample is drawn; of many classes `largest_classes` have a
+    colour, ellipses and a name.
     """
     plane, classes = discriminant_plane(rows.z, rows.means), largest_classes(rows)
     points = rows.z @ plane
@@ -132,7 +132,7 @@ def latent_figure(rows: LatentRows, *, title: str = "Latent space", seed: int = 
     colours = class_colours(len(classes))
     palette = np.full(len(rows.class_names) + 1, PALE)  # the last is that of unknown rows, -1
     palette[classes] = colours
-    _draw_rows(axes, points, palette[rows.labels], seed)
+    _draw_rows(axes, points, palette[rows.labels])
     for colour, *components in zip(colours, means, covariances, strict=True):
         for mean, covariance in zip(*components, strict=True):
             _draw_component(axes, mean, covariance, colour)
@@ -169,9 +169,9 @@ def discriminant_plane(z: Matrix, means: Matrix) -> Matrix:
     return plane
 
 
-def _draw_rows(axes: Axes, points: Matrix, colours: npt.NDArray[np.str_], seed: int) -> None:
+def _draw_rows(axes: Axes, points: Matrix, colours: npt.NDArray[np.str_]) -> None:
     # in random order, so that no class lies on top of the others; grey rows below them
-    order = np.random.default_rng(seed).permutation(len(points))[:MAX_ROWS]
+    order = np.random.default_rng(0).permutation(len(points))[:MAX_ROWS]
     size = float(np.clip(24_000 / max(len(order), 1), 5, 26))
     is_grey = colours[order] == PALE
     for rows in (order[is_grey], order[~is_grey]):
@@ -196,8 +196,8 @@ def _set_limits(axes: Axes, points: Matrix, means: Matrix, radii: Matrix) -> Non
     low = np.minimum(np.quantile(points, 0.005, axis=0), (means - radii).min((0, 1)))
     high = np.maximum(np.quantile(points, 0.995, axis=0), (means + radii).max((0, 1)))
     centre, half = (low + high) / 2, float((high - low).max()) / 2 * 1.06 + 1e-9
-    axes.set_xlim(centre[0] - half, centre[0] + half)
-    axes.set_ylim(centre[1] - half, centre[1] + half)
+    limits = np.stack([centre - half, centre + half])
+    axes.set(xlim=limits[:, 0], ylim=limits[:, 1])
     outside = int((np.abs(points - centre) > half).any(1).sum())
     if outside:
         text = f"{outside:,} row{'s lie' if outside > 1 else ' lies'} outside"
@@ -258,22 +258,21 @@ def grid_axes(rows: Matrix) -> tuple[Matrix, Matrix]:
 
 
 @figure_style()
-def regions_figure(plane: FeaturePlane, *, title: str = "Decision regions") -> Figure:
+def regions_figure(plane: FeaturePlane) -> Figure:
     """Draw the plane in the colours of the classes, paler where the model is unsure, with contours of p(x).
 
     Unlabelled rows are small grey dots, labelled ones large in the colour of their class.
     """
     labelled = int((plane.labels >= 0).sum())
     subtitle = f"{labelled:,} labelled and {len(plane.labels) - labelled:,} unlabelled training rows"
-    figure, axes = new_axes(7.0, 5.6, title, subtitle)
+    figure, axes = new_axes(7.0, 5.6, "Decision regions", subtitle)
     colours = class_colours(plane.probabilities.shape[2])
     _draw_posterior(axes, plane, colours)
     _draw_density(axes, plane)
     _draw_training_rows(axes, plane, colours)
     figure.legend(loc="outside right upper", handletextpad=0.4)
-    axes.set(xlim=plane.x[[0, -1]], ylim=plane.y[[0, -1]])
-    axes.set_xlabel(shorten(plane.feature_names[0], 40))
-    axes.set_ylabel(shorten(plane.feature_names[1], 40))
+    x_name, y_name = (shorten(name, 40) for name in plane.feature_names)
+    axes.set(xlim=plane.x[[0, -1]], ylim=plane.y[[0, -1]], xlabel=x_name, ylabel=y_name)
     axes.spines[["top", "right"]].set_visible(True)
     return figure
 

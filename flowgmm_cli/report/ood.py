@@ -99,8 +99,8 @@ def _comparison(context: ReportContext, detector: Detector, fpr: float) -> Itera
     yield plot(figure, name="ood", caption=caption)
     rows = []
     for name in sorted(names, key=lambda name: -metrics[name].auroc):
-        flagged = float((others[name] > detector.threshold(name, fpr)).mean())
-        values = (metrics[name].auroc, metrics[name].aupr_in, metrics[name].aupr_out, metrics[name].fpr95)
+        item, flagged = metrics[name], float((others[name] > detector.threshold(name, fpr)).mean())
+        values = (item.auroc, item.aupr_in, item.aupr_out, item.fpr95)
         rows.append([name, *(f"{value:.3f}" for value in values), percent(flagged)])
     columns = ["score", "AUROC", "AUPR-in", "AUPR-out", "FPR95", "others flagged"]
     caption = (
@@ -205,7 +205,7 @@ def histogram_figure(
     *,
     score: str,
     threshold: float,
-    auroc: float | None = None,
+    auroc: float,
 ) -> Figure:
     """Draw two overlapping histograms of one score, each as shares of its own rows, and the threshold.
 
@@ -214,8 +214,7 @@ def histogram_figure(
     in-distribution rows and logarithmic beyond them. The AUROC stands in the line under the title.
     """
     sides = [np.asarray(values, np.float64) for _, values in (inside, outside)]
-    rows = f"{len(sides[0]):,} and {len(sides[1]):,} rows"
-    subtitle = f"AUROC {auroc:.3f} · {rows}" if auroc is not None else rows
+    subtitle = f"AUROC {auroc:.3f} · {len(sides[0]):,} and {len(sides[1]):,} rows"
     figure, axes = new_axes(7.2, 3.9, "Out-of-distribution score", subtitle)
     edges, width = _bin_edges(sides[0], sides[1], threshold)
     for values, colour, name in zip(sides, (ACCENT, SECOND), (inside[0], outside[0]), strict=True):

@@ -23,7 +23,6 @@ from flowgmm_cli.report.figures import png, svg
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
 _WHOLE_LETTERS = 28  # of a cell that is not wrapped
 _ID_LETTERS = 40  # the same, without a blank
 
@@ -92,16 +91,8 @@ class Section:
 
     id: str
     title: str
-    parts: Sequence[Part]
-
-
-@dataclass(frozen=True)
-class Unavailable:
-    """A section that the run has no data for, and the reason."""
-
-    id: str
-    title: str
-    reason: str
+    parts: Sequence[Part] = ()
+    reason: str = ""  # of a section that the run has no data for
 
 
 def plot(figure: Figure, *, name: str, caption: str) -> Plot:
@@ -109,11 +100,11 @@ def plot(figure: Figure, *, name: str, caption: str) -> Plot:
     return Plot(name, svg(figure), png(figure), caption)
 
 
-def render(*, title: str, subtitle: str, sections: Sequence[Section | Unavailable]) -> str:
+def render(*, title: str, subtitle: str, sections: Sequence[Section]) -> str:
     """Render the page as one HTML document, with links to the sections at the top."""
     template = _ENVIRONMENT.get_template("page.html.j2")
-    footer = f"Made by flowgmm {__version__} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. "
-    footer += "This file is self-contained."
+    time = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    footer = f"Made by flowgmm {__version__} on {time}. This file is self-contained."
     return template.render(title=title, subtitle=subtitle, sections=sections, footer=footer)
 
 

@@ -48,7 +48,7 @@ def confusion_section(context: ReportContext) -> Iterator[Part]:
             f" Of the {classes:,} classes the figure shows the {CONFUSED_CLASSES} with the most frequent "
             "confusions."
         )
-    yield plot(confusion_figure(metrics, title="Confusion matrix"), name="confusion", caption=caption)
+    yield plot(confusion_figure(metrics), name="confusion", caption=caption)
 
 
 def select_classes(metrics: ClassificationMetrics) -> list[int]:
@@ -61,7 +61,7 @@ def select_classes(metrics: ClassificationMetrics) -> list[int]:
 
 
 @figure_style()
-def confusion_figure(metrics: ClassificationMetrics, *, title: str = "Confusion") -> Figure:
+def confusion_figure(metrics: ClassificationMetrics) -> Figure:
     """Draw a heat map of the confusion matrix, with the count in every cell if there are few classes.
 
     Of many classes those of `select_classes` are drawn.
@@ -83,7 +83,8 @@ def confusion_figure(metrics: ClassificationMetrics, *, title: str = "Confusion"
     longest = max(map(len, names))
     rotate = longest * _LETTER > 0.7 * side / classes
     room = max(0.0, _LETTER * (longest - 12))  # inches; the names of the columns are upright or slanted
-    figure, axes = new_axes(side + 0.7 + room, side + (0.7 * room if rotate else 0), title, subtitle)
+    height = side + (0.7 * room if rotate else 0)
+    figure, axes = new_axes(side + 0.7 + room, height, "Confusion matrix", subtitle)
     blues = LinearSegmentedColormap.from_list("share", ["white", ACCENT])
     image = axes.imshow(shares, cmap=blues, vmin=0, vmax=1)
     style: dict[str, Any] = {"rotation": 45, "ha": "right"} if rotate else {}

@@ -25,7 +25,7 @@ from flowgmm_cli.report import (
 )
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.figures import png
-from flowgmm_cli.report.page import Part, Plot, Section, Unavailable, render
+from flowgmm_cli.report.page import Part, Plot, Section, render
 from flowgmm_cli.runs import Run
 
 SCHEMA = "flowgmm/report/1"
@@ -55,17 +55,16 @@ class Report:
     """The files of a report."""
 
     path: Path
-    sections: tuple[Section | Unavailable, ...]  # all of them, unavailable ones included
+    sections: tuple[Section, ...]  # all of them, unavailable ones included
     figures: dict[str, Path]  # PNG files by name
     warnings: list[dict[str, Any]]  # that the page shows
 
     def to_dict(self, run: str) -> dict[str, Any]:
         """Return the JSON object of `flowgmm report --json`."""
-        sections = []
-        for section in self.sections:
-            reason = section.reason if isinstance(section, Unavailable) else None
-            values = {"id": section.id, "title": section.title, "made": reason is None, "reason": reason}
-            sections.append(values)
+        sections = [
+            {"id": item.id, "title": item.title, "made": not item.reason, "reason": item.reason or None}
+            for item in self.sections
+        ]
         figures = {name: str(path) for name, path in self.figures.items()}
         return {
             "schema": SCHEMA,
@@ -99,14 +98,13 @@ def write_report(
         sections.append(build_section(key, heading, build, context))
     progress(len(SECTIONS), len(SECTIONS), "report")
     figures = {}
-    parts = [part for section in sections if isinstance(section, Section) for part in section.parts]
+    plots = [part for section in sections for part in section.parts if isinstance(part, Plot)]
     with ExitStack() as undo:  # a page that cannot be written leaves no new figures
-        for part in parts:
-            if isinstance(part, Plot):
-                file = figures[part.name] = path.parent / path.stem / f"{part.name}.png"
-                if not file.exists():
-                    undo.callback(_remove, file)
-                write_bytes(file, part.png)
+        for part in plots:
+            file = figures[part.name] = path.parent / path.stem / f"{part.name}.png"
+            if not file.exists():
+                undo.callback(_remove, file)
+            write_bytes(file, part.png)
         write_text(path, render(title=title, subtitle=subtitle, sections=sections))
         undo.pop_all()
     return Report(path, tuple(sections), figures, context.list_warnings())
@@ -119,7 +117,7 @@ def _remove(file: Path) -> None:
         file.parent.rmdir()
 
 
-def build_section(key: str, title: str, build: BuildSection, context: ReportContext) -> Section | Unavailable:
+def build_section(key: str, title: str, build: BuildSection, context: ReportContext) -> Section:
     """Build a section. A failure makes this section unavailable and leaves the others as they are."""
     try:
         return Section(key, title, tuple(build(context)))
@@ -131,7 +129,7 @@ def build_section(key: str, title: str, build: BuildSection, context: ReportCont
         context.warn(f"report: the section {title} cannot be made ({type(error).__name__}: {error})")
         text = next(iter(str(error).strip().splitlines()), "")
         reason = f"This section cannot be made ({type(error).__name__}: {text})."
-    return Unavailable(key, title, reason)
+    return Section(key, title, reason=reason)
 
 
 def write_plots(run: Run, evaluation: Evaluation, *, context: DataContext) -> list[Path]:
@@ -141,7 +139,6 @@ def write_plots(run: Run, evaluation: Evaluation, *, context: DataContext) -> li
         DataError: the data cannot be read any more.
     """
     trained, rows = load_model_and_rows(run, context)
-    held_out = trained.preprocessor.apply(select_split(rows, evaluation.split), context)
     figures = {
         "reliability": predictions.reliability_figure(evaluation.classification),
         "confusion": predictions.confusion_figure(evaluation.classification),
@@ -149,8 +146,8 @@ def write_plots(run: Run, evaluation: Evaluation, *, context: DataContext) -> li
     if trained.preprocessor.dim >= 2:
         members = len(trained.model.parts)
         title = "Latent space" if members == 1 else f"Latent space of the first of {members} members"
-        encoded = trained.encode_rows(held_out)
-        latents = latent.latent_rows(trained, encoded, held_out.labels.numpy())
+        held_out = trained.preprocessor.apply(select_split(rows, evaluation.split), context)
+        latents = latent.latent_rows(trained, trained.encode_rows(held_out), held_out.labels.numpy())
         figures["latent"] = latent.latent_figure(latents, title=title)
     plane = latent.predict_plane(trained, rows.train)
     if plane is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -35,9 +36,8 @@ SampleMode = Literal["draw", "means", "interpolate", "transfer", "features"]
 
 def samples_section(context: ReportContext) -> Iterator[Part]:
     """Samples of each class."""
-    trained = context.trained
+    trained, is_image = context.trained, context.trained.image is not None
     classes = list(range(min(len(trained.class_names), MAX_CLASSES)))
-    is_image = context.trained.image is not None
     temperature = "the temperatures above them" if is_image else f"temperature {TEMPERATURE:g}"
     is_text = any(column.kind == "text" for column in trained.preprocessor.columns)
     origin = "None of these rows is in the data."
@@ -47,9 +47,8 @@ def samples_section(context: ReportContext) -> Iterator[Part]:
         "Latent vectors are drawn from the Gaussians of the classes and mapped back through the flow, at "
         f"{temperature} (1 is the model's own spread; lower is closer to the mean of the class). {origin}"
     )
-    if len(classes) < len(trained.class_names):
-        omitted = pluralise(len(trained.class_names) - len(classes), "further class")
-        yield Paragraph(f"Not shown: {omitted}.", "note")
+    if omitted := len(trained.class_names) - len(classes):
+        yield Paragraph(f"Not shown: {pluralise(omitted, 'further class')}.", "note")
     if is_image:
         yield _images(trained, classes)
     else:
@@ -75,14 +74,11 @@ def _images(trained: TrainedModel, classes: list[int]) -> Part:
 
 
 def _texts(context: ReportContext, generated: GeneratedRows) -> Part:
-    trained = context.trained
-    encoder, train = trained.preprocessor.feature_encoder, context.rows.train
+    encoder, train = context.trained.preprocessor.feature_encoder, context.rows.train
     neighbours = nearest_text_columns(encoder, generated.features, train, context.data_context, k=2)
+    form = partial(format_cell, number=".3f", max_letters=MAX_TEXT_LETTERS)
     rows = [
-        [
-            trained.class_names[index],
-            *(format_cell(cell, number=".3f", max_letters=MAX_TEXT_LETTERS) for cell in cells),
-        ]
+        [context.trained.class_names[index], *map(form, cells)]
         for index, *cells in zip(generated.classes, *neighbours.values(), strict=True)
     ]
     columns = ["class", *(name.replace("_2", ", second").replace("_", " ") for name in neighbours)]
@@ -177,8 +173,7 @@ def samples_figure(
         blocks = list(dict.fromkeys(temperatures.tolist()))
         grid = [
             ImageRow(
-                names[index],
-                [images[(rows.classes == index) & (temperatures == value)] for value in blocks],
+                names[index], [images[(rows.classes == index) & (temperatures == value)] for value in blocks]
             )
             for index in np.unique(rows.classes)
         ]

@@ -33,9 +33,10 @@ def folder(tmp_path: Path) -> Path:
 def make_experiment(
     folder: Path, points: Sequence[Point], words: Sequence[str] = WORDS, kind: str = "curve"
 ) -> Experiment:
-    return Experiment(
-        folder, kind=kind, recipe=points[0].recipe, keys=sorted(points[0].settings), overrides=words
-    )
+    recipe, keys = points[0].recipe, sorted(points[0].settings)
+    experiment = Experiment(folder, kind=kind, recipe=recipe, keys=keys, overrides=words)
+    experiment.open(points)
+    return experiment
 
 
 class StopsAfter(Interrupt):
@@ -56,7 +57,6 @@ class StopsAfter(Interrupt):
 
 def test_every_point_is_an_ordinary_run(folder: Path, points: list[Point]) -> None:
     experiment = make_experiment(folder, points)
-    experiment.open(points)
     results = [experiment.run_point(point, RunOptions()) for point in points[:2]]
     run = folder / "runs" / "labels-6" / "seed-1"
     info = json.loads((run / "run.json").read_text(encoding="utf-8"))
@@ -70,12 +70,10 @@ def test_every_point_is_an_ordinary_run(folder: Path, points: list[Point]) -> No
 
 def test_finished_points_are_not_trained_again(folder: Path, points: list[Point]) -> None:
     experiment = make_experiment(folder, points)
-    experiment.open(points)
     experiment.run_point(points[0], RunOptions())
     file = experiment.path(points[0]) / "model.safetensors"
     before = file.stat().st_mtime_ns
     again = make_experiment(folder, points)
-    again.open(points)
     assert [again.is_finished(point, baselines=False) for point in points] == [True, False, False, False]
     again.run_point(points[0], RunOptions())
     assert file.stat().st_mtime_ns == before
@@ -83,7 +81,6 @@ def test_finished_points_are_not_trained_again(folder: Path, points: list[Point]
 
 def test_baselines_are_added_to_a_finished_point(folder: Path, points: list[Point]) -> None:
     experiment = make_experiment(folder, points)
-    experiment.open(points)
     experiment.run_point(points[0], RunOptions())
     assert not experiment.is_finished(points[0], baselines=True)
     result = experiment.run_point(points[0], RunOptions(baselines=True))
@@ -96,12 +93,8 @@ def test_baselines_are_added_to_a_finished_point(folder: Path, points: list[Poin
 def test_an_interrupted_point_is_resumed_to_the_same_end(
     folder: Path, tmp_path: Path, points: list[Point]
 ) -> None:
-    whole = make_experiment(tmp_path / "whole", points)
-    whole.open(points)
-    expected = whole.run_point(points[0], RunOptions())
-
+    expected = make_experiment(tmp_path / "whole", points).run_point(points[0], RunOptions())
     experiment = make_experiment(folder, points)
-    experiment.open(points)
     with pytest.raises(InterruptedRunError):
         experiment.run_point(points[0], RunOptions(interrupt=StopsAfter(3)))
     assert experiment.read_results() == []
@@ -123,7 +116,6 @@ def test_a_folder_with_other_contents_is_refused(
         (folder / "mine.txt").write_text("mine", encoding="utf-8")
     else:
         experiment = make_experiment(folder, points)
-        experiment.open(points)
         create_run(points[0].recipe, argv=[], directory=experiment.path(points[0]))
     words = ["train.epochs=3"] if change == "words" else WORDS
     kind = "sweep" if change == "kind" else "curve"
@@ -132,7 +124,7 @@ def test_a_folder_with_other_contents_is_refused(
         moons_file.write_text(text, encoding="utf-8")
     others = curve_points(str(moons_file), words, [6], [0])
     with pytest.raises(RunError) as caught:
-        make_experiment(folder, others, words, kind).open(others)
+        make_experiment(folder, others, words, kind)
     assert "--out" in str(caught.value.hint)
     assert caught.value.details
 
@@ -140,10 +132,9 @@ def test_a_folder_with_other_contents_is_refused(
 def test_a_folder_without_runs_may_belong_to_another_experiment(
     folder: Path, moons_file: Path, points: list[Point]
 ) -> None:
-    make_experiment(folder, points).open(points)
+    make_experiment(folder, points)
     others = curve_points(str(moons_file), ["train.epochs=3"], [6], [0])
     experiment = make_experiment(folder, others, ["train.epochs=3"])
-    experiment.open(others)
     assert experiment.read_results() == []
     assert "train.epochs=3" in (folder / "study.json").read_text("utf-8")
 
@@ -156,12 +147,11 @@ def test_a_run_of_another_recipe_is_refused(
     moons_file.write_text(text, encoding="utf-8")
     before = curve_points(str(moons_file), WORDS, [6], [0])
     experiment = make_experiment(folder, before)
-    experiment.open(before)
     experiment.run_point(before[0], RunOptions())
     monkeypatch.setenv("RATE", "1e-3")
     after = curve_points(str(moons_file), WORDS, [6], [0])
     with pytest.raises(RunError) as caught:
-        make_experiment(folder, after).open(after)
+        make_experiment(folder, after)
     assert "train section" in caught.value.details[0]
 
 
@@ -170,7 +160,6 @@ def test_new_points_are_added_to_a_folder(folder: Path, moons_file: Path) -> Non
     second = curve_points(str(moons_file), WORDS, [6], [0])
     for points in (first, second):
         experiment = make_experiment(folder, points)
-        experiment.open(points)
         experiment.run_point(points[0], RunOptions())
     assert [result.settings["labels"] for result in experiment.read_results()] == [6, 12]
 
@@ -194,7 +183,6 @@ def test_without_test_rows_the_accuracy_is_cross_fitted(
     points = curve_points(str(moons_file), words, [24], [0])
     check_data(points, DataContext())
     experiment = make_experiment(folder, points, words)
-    experiment.open(points)
     result = experiment.run_point(points[0], RunOptions(baselines=True))
     info = json.loads((experiment.path(points[0]) / "run.json").read_text(encoding="utf-8"))
     assert info["test"] is None

@@ -70,8 +70,8 @@ SWEEP = [
 
 
 def test_a_sweep_is_ranked_by_labelled_held_out_rows(experiment: Experiment) -> None:
-    groups, note = rank(group_results(SWEEP))
-    assert [group["settings"]["flow.couplings"] for group in groups] == ["4", "2"]
+    ranked, note = rank(group_results(SWEEP))
+    assert [group["settings"]["flow.couplings"] for group in ranked] == ["4", "2"]
     assert "val.accuracy" in note
     losses = [
         result(dict(group.settings), 0, 0.5, ("val.nll", value))
@@ -109,22 +109,20 @@ def size(data: bytes) -> tuple[int, int]:
 
 
 def texts(figure: Any) -> str:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of letters that the font lacks
+    with warnings.catch_warnings(action="ignore"):  # of letters that the font lacks
         figure.canvas.draw()
     return "\n".join(item.get_text() for item in figure.findobj(Text))
 
 
 def groups(method: str, **accuracies: tuple[float, float, float]) -> list[dict[str, Any]]:
     """Groups of a method by number of labels, each with the mean, the minimum and the maximum."""
-    keys = ("mean", "min", "max")
-    return [
-        {
-            "settings": {"labels": int(labels[1:])},
-            "method": method,
-            "accuracy": dict(zip(keys, values, strict=True)),
-        }
+    summaries = {
+        int(labels[1:]): dict(zip(("mean", "min", "max"), values, strict=True))
         for labels, values in accuracies.items()
+    }
+    return [
+        {"settings": {"labels": labels}, "method": method, "accuracy": summary}
+        for labels, summary in summaries.items()
     ]
 
 
@@ -147,11 +145,8 @@ def test_a_curve_draws_the_means_it_is_given() -> None:
     for text in ("digits $", "5 seeds", "kNN", "logistic regression", "flowgmm"):
         assert text in words
     assert size(png(figure))[0] > 900
-
-
-def test_a_curve_with_a_single_number_of_labels_can_be_drawn() -> None:
-    curve = groups("flowgmm", n20=(0.5, 0.5, 0.5))
-    assert size(png(curve_figure(curve, title="x")))[0] > 500
+    single = groups("flowgmm", n20=(0.5, 0.5, 0.5))
+    assert size(png(curve_figure(single, title="x")))[0] > 500
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.0, 0.0], [0.0, 0.5, 1.2, 1.3], [0.1, 5.0], [1.0]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +16,17 @@ from flowgmm_cli.report.compare import compare, write_comparison
 from flowgmm_cli.runs import Run
 
 
-def change(run: Run, **replace: object) -> None:
-    """Replace stored predictions of a run."""
-    path = run.path / "eval" / "test.npz"
-    predictions = StoredPredictions.load(path)
+def load(run: Run) -> StoredPredictions:
+    predictions = StoredPredictions.load(run.path / "eval" / "test.npz")
     assert predictions is not None
-    StoredPredictions(**{**vars(predictions), **replace}).save(path)
+    return predictions
 
 
 def test_the_same_test_rows_are_compared_row_by_row(awkward: Run, other: Run) -> None:
     comparison = compare([awkward, other])
     difference = comparison.differences[0]
     assert (difference.test_rows, difference.rows) == ("same", 12)
-    first, second = (StoredPredictions.load(run.path / "eval" / "test.npz") for run in (awkward, other))
-    assert first is not None
-    assert second is not None
+    first, second = (load(run) for run in (awkward, other))
     assert difference.only_first == int((first.correct & ~second.correct).sum())
     assert difference.accuracy is not None
     assert difference.accuracy.difference == pytest.approx(second.correct.mean() - first.correct.mean())
@@ -41,14 +38,13 @@ def test_the_same_test_rows_are_compared_row_by_row(awkward: Run, other: Run) ->
 
 
 def test_only_common_rows_are_paired(awkward: Run, other: Run) -> None:
-    predictions = StoredPredictions.load(other.path / "eval" / "test.npz")
-    assert predictions is not None
+    predictions, file = load(other), other.path / "eval" / "test.npz"
     hashes = predictions.hashes
-    change(other, hashes=np.concatenate([hashes[:9], 255 - hashes[9:]]))
+    replace(predictions, hashes=np.concatenate([hashes[:9], 255 - hashes[9:]])).save(file)
     difference = compare([awkward, other]).differences[0]
     assert (difference.test_rows, difference.rows) == ("some", 9)
     assert "9 test rows in common" in difference.summary
-    change(other, hashes=255 - hashes)
+    replace(predictions, hashes=255 - hashes).save(file)
     difference = compare([awkward, other]).differences[0]
     assert (difference.test_rows, difference.nll) == ("other", None)
     assert difference.accuracy is not None
@@ -68,16 +64,12 @@ def test_runs_without_stored_predictions_are_not_paired(awkward: Run, other: Run
 def test_settings_and_versions_that_differ_are_listed(awkward: Run, other: Run) -> None:
     other.update(versions={**other.info()["versions"], "torch": "9.9"})
     recipe = other.path / "resolved.yaml"
-    recipe.write_text(
-        recipe.read_text(encoding="utf-8").replace("scale: 0.4", "scale: 0.5"), encoding="utf-8"
-    )
+    text = recipe.read_text(encoding="utf-8").replace("scale: 0.4", "scale: 0.5")
+    recipe.write_text(text, encoding="utf-8")
     comparison = compare([awkward, other])
     assert comparison.settings == {"data.views.strong.0.scale": [0.4, 0.5], "run.seed": [0, 1]}
     assert list(comparison.versions) == ["torch"]
     assert comparison.versions["torch"][1] == "9.9"
-
-
-def test_a_damaged_run_is_named(awkward: Run, other: Run) -> None:
     (other.path / "resolved.yaml").write_text("a: [", encoding="utf-8")
     with pytest.raises(RunError, match="is damaged"):
         compare([awkward, other])

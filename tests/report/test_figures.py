@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 from unittest.mock import Mock
 from xml.etree import ElementTree
 
@@ -12,19 +12,15 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from scipy.stats import chi2
 
-from flowgmm_cli.api import Column
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics, classification_metrics, log_probabilities
 from flowgmm_cli.messages import escape_controls
 from flowgmm_cli.report.figures import (
-    ImageRow,
     class_colours,
-    column_images,
     figure_style,
-    image_grid_figure,
     method_colours,
     new_axes,
     png,
@@ -54,10 +50,16 @@ def size(data: bytes) -> tuple[int, int]:
 
 
 def texts(figure: Figure) -> list[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of letters that the font lacks
+    with warnings.catch_warnings(action="ignore"):  # of letters that the font lacks
         figure.canvas.draw()
     return [item.get_text() for item in figure.findobj(Text)]
+
+
+def assert_apart(texts: Sequence[Text]) -> list[Bbox]:
+    """Assert that texts of a drawn figure do not overlap; return their boxes, without lines to points."""
+    boxes = [Text.get_window_extent(text) for text in texts]
+    assert all(box.count_overlaps(boxes) == 1 for box in boxes)
+    return boxes
 
 
 def image(figure: Figure) -> np.ndarray:
@@ -130,10 +132,8 @@ def test_the_confusion_matrix_shows_shares_and_counts_for_few_classes(classes: i
 
 def test_names_with_dollar_signs_and_unknown_letters_can_be_drawn() -> None:
     metrics = make_metrics(3, names=["$x_1$ & {", "$", "漢字 \U0001f600"])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert size(png(confusion_figure(metrics)))[0] > 0
-        assert "$x_1$ & {" in texts(confusion_figure(metrics))
+    assert size(png(confusion_figure(metrics)))[0] > 0
+    assert "$x_1$ & {" in texts(confusion_figure(metrics))
 
 
 def test_long_names_of_classes_are_whole_and_do_not_overlap() -> None:
@@ -141,13 +141,8 @@ def test_long_names_of_classes_are_whole_and_do_not_overlap() -> None:
     for count in (2, 4):
         figure = confusion_figure(make_metrics(count, names=names[:count]))
         assert set(names[:count]) <= set(texts(figure))
-        figure.draw_without_rendering()
-        axes = figure.axes[0]
-        labels = axes.get_yticklabels()
-        if not axes.get_xticklabels()[0].get_rotation():
-            labels += axes.get_xticklabels()
-        boxes = [label.get_window_extent() for label in labels]
-        assert all(box.count_overlaps(boxes) == 1 for box in boxes)
+        labels, x_labels = figure.axes[0].get_yticklabels(), figure.axes[0].get_xticklabels()
+        assert_apart(labels if x_labels[0].get_rotation() else [*labels, *x_labels])
 
 
 def latent(dims: int, classes: int, components: int = 1) -> LatentRows:
@@ -180,8 +175,7 @@ def test_names_cover_no_other_name_and_no_mean() -> None:
     axes = figure.axes[0]
     names = [text for text in axes.texts if text.get_text().startswith("a long name")]
     assert len(names) == 8
-    boxes = [Text.get_window_extent(text) for text in names]  # without the lines to the means
-    assert all(box.count_overlaps(boxes) == 1 for box in boxes)
+    boxes = assert_apart(names)
     frame = axes.get_window_extent()
     assert all(frame.contains(*corner) for box in boxes for corner in (box.min, box.max))
     means = axes.transData.transform([line.get_xydata()[0] for line in axes.lines])  # type: ignore[index]
@@ -207,6 +201,11 @@ def test_ellipses_are_the_projected_gaussians() -> None:
     assert sizes == {(4.0, 4.0), (8.0, 8.0)}
 
 
+def test_the_plane_of_two_dimensions_is_the_plane_itself() -> None:
+    rows = latent(2, 4)
+    assert discriminant_plane(rows.z, rows.means).tolist() == np.eye(2).tolist()
+
+
 @pytest.mark.parametrize("classes", [2, 3, 6])
 def test_the_plane_is_orthonormal_and_shows_the_means_best(classes: int) -> None:
     from sklearn.decomposition import PCA
@@ -219,11 +218,6 @@ def test_the_plane_is_orthonormal_and_shows_the_means_best(classes: int) -> None
     kept = ((centred @ plane) ** 2).sum() / (centred**2).sum()
     assert kept == pytest.approx(best.explained_variance_ratio_.sum())
     assert np.var(rows.z @ plane[:, 1]) > 0.1
-
-
-def test_the_plane_of_two_dimensions_is_the_plane_itself() -> None:
-    rows = latent(2, 4)
-    assert discriminant_plane(rows.z, rows.means).tolist() == np.eye(2).tolist()
 
 
 def test_regions_mark_the_labelled_rows() -> None:
@@ -284,9 +278,8 @@ def test_the_axis_is_asinh_scaled_for_far_rows_only(outside: np.ndarray, scale: 
     ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
     assert len(ticks) >= 4
     figure.draw_without_rendering()
-    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
-    assert all(box.count_overlaps(boxes) == 1 for box in boxes)
-    legend = figure.axes[0].get_legend()
+    assert_apart(axes.get_xticklabels())
+    legend = axes.get_legend()
     assert legend is not None
     flagged = (outside > INSIDE.max()).mean()
     assert [text.get_text() for text in legend.get_texts()] == [
@@ -306,9 +299,8 @@ def test_a_figure_does_not_change_matplotlib_settings() -> None:
     before = dict(matplotlib.rcParams)
     with figure_style():
         figure, _ = new_axes(2, 1, "title")
-    first, second = png(figure), png(figure, dpi=100)
+    assert size(png(figure))[0] > 200
     assert dict(matplotlib.rcParams) == before
-    assert size(first)[0] > size(second)[0]
 
 
 def test_an_svg_keeps_text_as_text_and_rasterises_scatter_plots() -> None:
@@ -322,93 +314,3 @@ def test_an_svg_keeps_text_as_text_and_rasterises_scatter_plots() -> None:
     (picture,) = root.iter(f"{namespace}image")
     assert str(picture.get("{http://www.w3.org/1999/xlink}href")).startswith("data:image/png;base64,")
     assert svg(figure) == svg(figure)
-
-
-@pytest.mark.parametrize("channels", [(), (1,), (3,), (4,)])
-def test_blocks_of_images_begin_in_the_same_column_of_all_rows(channels: tuple[int, ...]) -> None:
-    images = RNG.random((3, 8, 5, *channels))
-    rows = [ImageRow("a", [images[:1], images[1:]]), ImageRow("b", [images[:2], images[:0]])]
-    canvas = image(image_grid_figure(rows, limits=(0, 1)))
-    corners = [0, 6, 5 + 1 + 5 + 1 + 2, 5 + 1 + 5 + 1 + 2 + 5 + 1]
-    assert canvas.shape == (8 + 1 + 8, corners[3] + 5, 3)
-    for index, row, column in ((0, 0, 0), (1, 0, 2), (2, 0, 3), (0, 1, 0), (1, 1, 1)):
-        part = canvas[9 * row : 9 * row + 8, corners[column] : corners[column] + 5]
-        np.testing.assert_allclose(
-            part, np.broadcast_to(images[index].reshape(8, 5, -1)[..., :3], part.shape)
-        )
-    assert (canvas[:8, corners[1] : corners[2]] == 1).all()
-    assert (canvas[8] == 1).all()
-
-
-@pytest.mark.parametrize(
-    ("entry", "limits", "grey"),
-    [
-        ([[-5.0, 0.0], [8.0, 16.0]], (0, 16), [[0, 0], [0.5, 1]]),
-        (np.array([[51, 102], [102, 51]], dtype=np.uint8), None, [[0.2, 0.4], [0.4, 0.2]]),
-        ([[3.0, 3.0]], None, [[0, 0]]),
-        ([[*range(1000)]], None, [np.clip((np.arange(1000) - 4.995) / 989.01, 0, 1)]),
-    ],
-)
-def test_values_go_from_black_to_white_between_the_limits(entry: Any, limits: Any, grey: Any) -> None:
-    canvas = image(image_grid_figure([ImageRow("", [np.array([entry])])], limits=limits))
-    np.testing.assert_allclose(canvas[..., 0], grey, atol=1e-12)
-
-
-def test_labels_headings_and_title_are_shown_literally() -> None:
-    images = np.zeros((2, 4, 4))
-    rows = [ImageRow("$a_1$", [images]), ImageRow("x" * 60, [images, images])]
-    figure = image_grid_figure(rows, block_headings=["cold", "$"], title="digits", subtitle="samples")
-    assert {"$a_1$", "x" * 23 + "…", "cold", "$", "digits", "samples"} <= {*texts(figure)}
-    named = {*texts(image_grid_figure(rows, block_headings=["cold", "$"], headings=["0", "1/2"]))}
-    assert {"0", "1/2"} <= named
-    assert "cold" not in named
-
-
-@pytest.mark.parametrize(
-    "images", [np.zeros((0, 4, 4)), np.full((1, 4, 4), np.nan), RNG.random((100, 28, 28))]
-)
-def test_a_grid_has_a_readable_size(images: np.ndarray) -> None:
-    assert size(png(image_grid_figure([ImageRow(str(k), [images]) for k in range(10)])))[0] < 2500
-    assert size(png(image_grid_figure([])))[0] > 0
-
-
-def test_frames_and_notes_are_at_their_images() -> None:
-    row = ImageRow("a", [np.zeros((2, 10, 10))], notes=["1.5", "$x$"], framed=[False, True])
-    figure = image_grid_figure([row, ImageRow("b", [np.ones((1, 10, 10))])], limits=(0, 1))
-    (frame,) = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
-    assert (frame.get_x(), frame.get_y(), frame.get_width(), frame.get_height()) == (10.5, -0.5, 10, 10)
-    assert {"1.5", "$x$"} <= {*texts(figure)}
-    canvas = image(figure)[..., 0]
-    assert canvas.shape == (10 + 3 + 1 + 10, 21)
-    assert (canvas[10:, :] == 1).all()
-
-
-@pytest.mark.parametrize(
-    ("column", "entry"),
-    [
-        (Column("a", "image", (6, 7)), (6, 7)),
-        (Column("a", "image", (3, 3, 3)), (3, 3, 3)),
-        (Column("a", "image", (3, 7, 3)), (3, 7, 3)),
-        (Column("a", "vector", (3, 6, 4)), (6, 4, 3)),
-        (Column("a", "vector", (6, 7, 3)), (6, 7, 3)),
-        (Column("a", "vector", (6, 7)), (6, 7)),
-    ],
-)
-def test_cells_of_a_column_become_images_with_channels_last(column: Column, entry: tuple[int, ...]) -> None:
-    cells = RNG.random((2, *column.shape))
-    canvas = column_images(column, cells)
-    assert canvas.shape == (2, *entry)
-    assert canvas.sum() == pytest.approx(cells.sum())
-
-
-def test_captions_of_images_do_not_overlap() -> None:
-    notes = ["pullover\n→ ankle boot", "ankle boot\n→ pullover"] * 7
-    rows = [ImageRow("", [np.zeros((14, 8, 8))], notes), ImageRow("", [np.zeros((14, 8, 8))])]
-    figure = image_grid_figure(rows, limits=(0, 1))
-    figure.draw_without_rendering()
-    axes = figure.axes[0]
-    boxes = [text.get_window_extent() for text in axes.texts]
-    assert len(boxes) == 14
-    assert all(box.count_overlaps(boxes) == 1 for box in boxes)
-    second = axes.transData.transform((0, axes.get_yticks()[1] - 4.5))[1]  # the upper edge of the next images
-    assert min(box.y0 for box in boxes) > second

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,15 +14,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from scipy.stats import entropy
 
-from flowgmm_cli.api import DataContext
+from flowgmm_cli.api import Column, DataContext
 from flowgmm_cli.inference.samples import GeneratedRows
 from flowgmm_cli.inference.sampling import class_means, draw_samples, interpolate, transfer
 from flowgmm_cli.model import Ensemble
 from flowgmm_cli.report.card import model_card
 from flowgmm_cli.report.context import ReportContext
+from flowgmm_cli.report.figures import ImageRow, column_images, image_grid_figure, png
 from flowgmm_cli.report.galleries import (
     RowStatistics,
     compute_row_statistics,
@@ -38,6 +41,7 @@ from flowgmm_cli.report.tables import summary_section
 from flowgmm_cli.runs import Run
 
 CONTEXT = DataContext(offline=True)
+RNG = np.random.default_rng(0)
 
 
 @pytest.fixture
@@ -48,9 +52,11 @@ def image_context(image_run: Run) -> ReportContext:
 
 def pixels(figure: Figure) -> np.ndarray:
     (image,) = figure.axes[0].images
-    values = image.get_array()
-    assert values is not None
-    return np.asarray(values)[..., 0]
+    return np.asarray(image.get_array())
+
+
+def texts(figure: Figure) -> set[str]:
+    return {text.get_text() for text in figure.findobj(Text)}  # type: ignore[attr-defined]
 
 
 def plots(parts: Iterable[Part], name: str = "") -> list[Plot]:
@@ -141,31 +147,19 @@ def test_generated_images_share_rows_by_class_path_or_origin(image_context: Repo
     draws = [draw_samples(trained, 2, classes=[3, 8], temperature=t, generator=generator) for t in (0.3, 1)]
     cases: list[tuple[SampleMode, GeneratedRows, set[str], int, int]] = [
         ("interpolate", path, {"0.25", "from row to row"}, 1, 5),
-        (
-            "interpolate",
-            GeneratedRows.concatenate([path] * 2, {"path": ["a", "b"]}),
-            {"a", "b"},
-            2,
-            5,
-        ),
+        ("interpolate", GeneratedRows.concatenate([path] * 2, {"path": ["a", "b"]}), {"a", "b"}, 2, 5),
         ("transfer", transfer(trained, x, 3), {"given", "as 3", *moved}, 2, 3),
         ("transfer", transfer(trained, x, None), {"given", "0", "9"}, 3, 11),
         ("means", class_means(trained), {"0", "9", "means of the classes"}, 1, 10),
         ("draw", draws[0], {"3", "8", "digits"}, 2, 2),
-        (
-            "draw",
-            GeneratedRows.concatenate(draws, {"temperature": [0.3, 1]}),
-            {"temperature 1"},
-            2,
-            4,
-        ),
+        ("draw", GeneratedRows.concatenate(draws, {"temperature": [0.3, 1]}), {"temperature 1"}, 2, 4),
     ]
-    for mode, rows, texts, height, width in cases:
+    for mode, rows, words, height, width in cases:
         figure = samples_figure(rows, mode, origin=origin)
         gaps = 4 * (width in (4, 11))  # between two blocks
-        notes = 2 * round(0.3 * 8) * ("as 3" in texts)  # two lines under the given images
-        assert pixels(figure).shape == (9 * height - 1 + notes, 9 * width - 1 + gaps)
-        assert texts <= {text.get_text() for text in figure.findobj(Text)}  # type: ignore[attr-defined]
+        notes = 2 * round(0.3 * 8) * ("as 3" in words)  # two lines under the given images
+        assert pixels(figure)[..., 0].shape == (9 * height - 1 + notes, 9 * width - 1 + gaps)
+        assert words <= texts(figure)
         framed = 3 if width == 11 else 0  # the predicted class of each row
         assert len(figure.axes[0].patches) == framed
 
@@ -189,12 +183,101 @@ def test_images_are_sorted_by_score_and_framed_if_flagged() -> None:
     images = values[:, None, None] * np.ones((5, 4, 4))
     ordinary = np.full((1, 4, 4), 9.0), np.array([4.5])
     figure = score_figure((images, values), ordinary, limits=(0, 10), threshold=3.5, score="nll", name="x")
-    values_by_row = pixels(figure)[::6, 0]
+    values_by_row = pixels(figure)[::6, 0, 0]
     assert np.round(values_by_row * 10).tolist() == [1, 2, 3, 4, 5, 9]
     assert len(figure.axes[0].patches) == 3
     few = score_figure((images[:2], values[:2]), ordinary, limits=(0, 10), threshold=9, score="nll")
-    assert round(float(pixels(few)[0, 0]) * 10) == 1
+    assert round(float(pixels(few)[0, 0, 0]) * 10) == 1
     assert len(few.axes[0].patches) == 0
+
+
+@pytest.mark.parametrize("channels", [(), (1,), (3,), (4,)])
+def test_blocks_of_images_begin_in_the_same_column_of_all_rows(channels: tuple[int, ...]) -> None:
+    images = RNG.random((3, 8, 5, *channels))
+    rows = [ImageRow("a", [images[:1], images[1:]]), ImageRow("b", [images[:2], images[:0]])]
+    canvas = pixels(image_grid_figure(rows, limits=(0, 1)))
+    corners = [0, 6, 5 + 1 + 5 + 1 + 2, 5 + 1 + 5 + 1 + 2 + 5 + 1]
+    assert canvas.shape == (8 + 1 + 8, corners[3] + 5, 3)
+    for index, row, column in ((0, 0, 0), (1, 0, 2), (2, 0, 3), (0, 1, 0), (1, 1, 1)):
+        part = canvas[9 * row : 9 * row + 8, corners[column] : corners[column] + 5]
+        expected = images[index].reshape(8, 5, -1)[..., :3]
+        np.testing.assert_allclose(part, np.broadcast_to(expected, part.shape))
+    assert (canvas[:8, corners[1] : corners[2]] == 1).all()
+    assert (canvas[8] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("entry", "limits", "grey"),
+    [
+        ([[-5.0, 0.0], [8.0, 16.0]], (0, 16), [[0, 0], [0.5, 1]]),
+        (np.array([[51, 102], [102, 51]], dtype=np.uint8), None, [[0.2, 0.4], [0.4, 0.2]]),
+        ([[3.0, 3.0]], None, [[0, 0]]),
+        ([[*range(1000)]], None, [np.clip((np.arange(1000) - 4.995) / 989.01, 0, 1)]),
+    ],
+)
+def test_values_go_from_black_to_white_between_the_limits(entry: Any, limits: Any, grey: Any) -> None:
+    canvas = pixels(image_grid_figure([ImageRow("", [np.array([entry])])], limits=limits))
+    np.testing.assert_allclose(canvas[..., 0], grey, atol=1e-12)
+
+
+def test_labels_headings_and_title_are_shown_literally() -> None:
+    images = np.zeros((2, 4, 4))
+    rows = [ImageRow("$a_1$", [images]), ImageRow("x" * 60, [images, images])]
+    figure = image_grid_figure(rows, block_headings=["cold", "$"], title="digits", subtitle="samples")
+    assert {"$a_1$", "x" * 23 + "…", "cold", "$", "digits", "samples"} <= texts(figure)
+    named = texts(image_grid_figure(rows, block_headings=["cold", "$"], headings=["0", "1/2"]))
+    assert {"0", "1/2"} <= named
+    assert "cold" not in named
+
+
+@pytest.mark.parametrize(
+    "images", [np.zeros((0, 4, 4)), np.full((1, 4, 4), np.nan), RNG.random((100, 28, 28))]
+)
+def test_a_grid_has_a_readable_size(images: np.ndarray) -> None:
+    data = png(image_grid_figure([ImageRow(str(k), [images]) for k in range(10)]))
+    assert 0 < int.from_bytes(data[16:20], "big") < 2500
+    assert png(image_grid_figure([])).startswith(b"\x89PNG")
+
+
+def test_frames_and_notes_are_at_their_images() -> None:
+    row = ImageRow("a", [np.zeros((2, 10, 10))], notes=["1.5", "$x$"], framed=[False, True])
+    figure = image_grid_figure([row, ImageRow("b", [np.ones((1, 10, 10))])], limits=(0, 1))
+    (frame,) = (patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle))
+    assert (*frame.get_xy(), frame.get_width(), frame.get_height()) == (10.5, -0.5, 10, 10)
+    assert {"1.5", "$x$"} <= texts(figure)
+    canvas = pixels(figure)[..., 0]
+    assert canvas.shape == (10 + 3 + 1 + 10, 21)
+    assert (canvas[10:, :] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("column", "entry"),
+    [
+        (Column("a", "image", (6, 7)), (6, 7)),
+        (Column("a", "image", (3, 7, 3)), (3, 7, 3)),
+        (Column("a", "vector", (3, 6, 4)), (6, 4, 3)),
+        (Column("a", "vector", (6, 7, 3)), (6, 7, 3)),
+        (Column("a", "vector", (6, 7)), (6, 7)),
+    ],
+)
+def test_cells_of_a_column_become_images_with_channels_last(column: Column, entry: tuple[int, ...]) -> None:
+    cells = RNG.random((2, *column.shape))
+    canvas = column_images(column, cells)
+    assert canvas.shape == (2, *entry)
+    assert canvas.sum() == pytest.approx(cells.sum())
+
+
+def test_captions_of_images_do_not_overlap() -> None:
+    notes = ["pullover\n→ ankle boot", "ankle boot\n→ pullover"] * 7
+    rows = [ImageRow("", [np.zeros((14, 8, 8))], notes), ImageRow("", [np.zeros((14, 8, 8))])]
+    figure = image_grid_figure(rows, limits=(0, 1))
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 14
+    assert all(box.count_overlaps(boxes) == 1 for box in boxes)
+    second = axes.transData.transform((0, axes.get_yticks()[1] - 4.5))[1]  # the upper edge of the next images
+    assert min(box.y0 for box in boxes) > second
 
 
 def test_a_table_has_typical_and_odd_rows_in_its_own_columns(context: ReportContext) -> None:
@@ -217,15 +300,15 @@ def test_a_table_has_typical_and_odd_rows_in_its_own_columns(context: ReportCont
 
 
 def test_bits_per_dimension_are_a_tile_and_in_the_card_if_they_were_measured(context: ReportContext) -> None:
-    def texts(context: ReportContext) -> str:
+    def describe(context: ReportContext) -> str:
         tiles = next(part for part in summary_section(context) if isinstance(part, Tiles))
         return ", ".join(name for name, _, _ in tiles.tiles) + model_card(context)
 
-    assert "bits per dimension" not in texts(context)
+    assert "bits per dimension" not in describe(context)
     file = context.run.path / "eval" / "test.json"
     evaluation = json.loads(file.read_text(encoding="utf-8"))
     evaluation["metrics"]["bits_per_dim"] = 3.25
     file.write_text(json.dumps(evaluation), encoding="utf-8")
-    text = texts(ReportContext(context.run, CONTEXT))
+    text = describe(ReportContext(context.run, CONTEXT))
     assert "bits per dimension, " in text
     assert "| bits per dimension | 3.2500 |" in text

@@ -18,7 +18,7 @@ from flowgmm_cli.api import DataContext
 from flowgmm_cli.evaluation.metrics import Evaluation, classification_metrics
 from flowgmm_cli.messages import escape_controls
 from flowgmm_cli.report.context import ReportContext
-from flowgmm_cli.report.page import Paragraph, Part, Plot, Section, Table, Unavailable
+from flowgmm_cli.report.page import Paragraph, Part, Plot, Table
 from flowgmm_cli.report.report import SECTIONS, Report, write_report
 from flowgmm_cli.report.tables import settings_section
 from flowgmm_cli.runs import Run
@@ -86,11 +86,10 @@ class WrittenReport:
 
     @property
     def unavailable(self) -> dict[str, str]:
-        return {item.id: item.reason for item in self.report.sections if isinstance(item, Unavailable)}
+        return {item.id: item.reason for item in self.report.sections if item.reason}
 
     def parts(self, key: str = "") -> list[Part]:
-        sections = [item for item in self.report.sections if isinstance(item, Section)]
-        return [part for section in sections if key in ("", section.id) for part in section.parts]
+        return [part for item in self.report.sections if key in ("", item.id) for part in item.parts]
 
 
 def write(context: ReportContext, folder: Path) -> WrittenReport:

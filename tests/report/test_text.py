@@ -12,12 +12,7 @@ from flowgmm_cli.evaluation.metrics import (
     classification_metrics,
     log_probabilities,
 )
-from flowgmm_cli.report.text import (
-    chance_ece,
-    describe_confidence,
-    describe_weaknesses,
-    list_caveats,
-)
+from flowgmm_cli.report.text import chance_ece, describe_confidence, describe_weaknesses, list_caveats
 
 
 def make_metrics(correct: int, n: int, confidence: float) -> ClassificationMetrics:
