@@ -270,7 +270,8 @@ def test_every_row_is_in_a_bar_and_the_threshold_visible(inside: np.ndarray, out
 
 @pytest.mark.parametrize(("outside", "scale"), [(INSIDE + 5, "linear"), (INSIDE * 1e4, "asinh")])
 def test_the_axis_is_asinh_scaled_for_far_rows_only(outside: np.ndarray, scale: str) -> None:
-    figure = histogram_figure(("a $x$", INSIDE), ("b", outside), threshold=float(INSIDE.max()), score="nll")
+    sides, threshold = (("a $x$", INSIDE), ("b", outside)), float(INSIDE.max())
+    figure = histogram_figure(*sides, threshold=threshold, score="nll", auroc=0.5)
     axes = figure.axes[0]
     assert axes.get_xscale() == scale
     assert ("log scale" in axes.get_xlabel()) == (scale == "asinh")
