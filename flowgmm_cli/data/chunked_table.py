@@ -93,37 +93,17 @@ class ChunkedTable:
         The last two results are the positions of rows that cannot be used, and notes: a cell does not fit its
         column, or there is nothing but an empty text. The result is kept in the cache.
         """
-        names = [column.name for column in self.columns]
+        key = ["rows", self.columns, self.names, self.id, positions, test]
+        arrays = self.cache.load_or_compute(key, lambda: self._read_rows(positions, test, context))
+        cells = {column.name: arrays[f"cells {index}"] for index, column in enumerate(self.columns)}
+        statistics = {
+            name: ColumnStatistics(**{**value, "categories": set(value["categories"])})
+            for name, value in json.loads(arrays["statistics"][0]).items()
+        }
+        rows = Rows(cells, self.labels[positions].astype(np.int64), arrays["ids"])
+        return rows, statistics, arrays["unusable"], arrays["notes"].tolist()
 
-        def compute() -> Arrays:
-            rows, statistics, unusable, notes = self._gather(positions, test, context)
-            values = [
-                {**vars(statistics[name]), "categories": [*statistics[name].categories]} for name in names
-            ]
-            cells = {f"cells {index}": rows.columns[name] for index, name in enumerate(names)}
-            texts = {"statistics": [json.dumps(dict(zip(names, values, strict=True)))], "notes": notes}
-            objects = {name: np.array(value, dtype=object) for name, value in texts.items()}
-            return {**cells, "ids": rows.ids, "unusable": unusable, **objects}
-
-        arrays = self.cache.load_or_compute(
-            ["rows", self.columns, self.names, self.id, positions, test], compute
-        )
-        cells = {name: arrays[f"cells {index}"] for index, name in enumerate(names)}
-        statistics = json.loads(arrays["statistics"][0])
-        return (
-            Rows(cells, self.labels[positions].astype(np.int64), arrays["ids"]),
-            {
-                name: ColumnStatistics(**{**value, "categories": set(value["categories"])})
-                for name, value in statistics.items()
-            },
-            arrays["unusable"],
-            arrays["notes"].tolist(),
-        )
-
-    def _gather(
-        self, positions: Positions, test: Positions, context: DataContext
-    ) -> tuple[Rows, Mapping[str, ColumnStatistics], Positions, list[str]]:
-        """Read the table for `gather`."""
+    def _read_rows(self, positions: Positions, test: Positions, context: DataContext) -> Arrays:
         columns: dict[str, list[Array]] = {column.name: [] for column in self.columns}
         ids = np.array([f"train:{position + 1}" for position in positions.tolist()], dtype=object)
         statistics = {column.name: ColumnStatistics() for column in self.columns}
@@ -148,9 +128,16 @@ class ChunkedTable:
         faulty.finish(len(self.labels), notes.append)
         if count := sum(map(len, empty)):
             notes.append(f"{count:,} of {len(self.labels):,} rows have no text and are left out")
-        whole = {name: np.concatenate(parts) for name, parts in columns.items()}
-        rows = Rows(whole, np.full(len(positions), -1), ids)
-        return rows, statistics, np.unique(np.concatenate([*malformed, *empty])), notes
+        values = {
+            name: {**vars(value), "categories": [*value.categories]} for name, value in statistics.items()
+        }
+        return {
+            **{f"cells {index}": np.concatenate(parts) for index, parts in enumerate(columns.values())},
+            "ids": ids,
+            "unusable": np.unique(np.concatenate([*malformed, *empty])),
+            "statistics": np.array([json.dumps(values)], dtype=object),
+            "notes": np.array(notes, dtype=object),
+        }
 
 
 def read_parts(

@@ -287,7 +287,7 @@ def encoder_factory(data: Component, context: DataContext) -> EncoderFactory | N
         return None
 
     def build_encoder() -> Any:
-        from flowgmm_cli.data.hub import hub_access
+        from flowgmm_cli.data.sources.hub_tables import hub_access  # imports `datasets`
 
         with hub_access(offline=context.offline):
             return build(component)

@@ -5,7 +5,7 @@ from contextlib import suppress
 import datasets
 import huggingface_hub.constants
 
-from flowgmm_cli.data.hub import hub_access
+from flowgmm_cli.data.sources.hub_tables import hub_access
 
 
 def snapshot():
