@@ -94,15 +94,12 @@ def test_places_without_images(load, folder, tmp_path, name, message):
         load(tmp_path / name)
 
 
-@pytest.mark.parametrize("size", [0, -1, [3], [3, 4, 5], [0, 4], 1.5])
-def test_sizes_that_are_none(size):
-    with pytest.raises(ValidationError):
-        ImagesConfig(path="x", size=size)
-
-
-def test_resizing_needs_a_size():
-    with pytest.raises(ValidationError, match="resize is crop, and size is not given"):
-        ImagesConfig(path="x", resize="crop")
+@pytest.mark.parametrize("size", [None, 0, -1, [3], [3, 4, 5], [0, 4], 1.5])
+def test_resizing_needs_a_size(size):
+    with pytest.raises(
+        ValidationError, match="resize is crop, and size is not given" if size is None else "size"
+    ):
+        ImagesConfig(path="x", size=size, resize="crop")
 
 
 def test_defaults_suit_images():

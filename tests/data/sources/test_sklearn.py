@@ -44,10 +44,14 @@ def test_classes_are_of_equal_size(context, name, classes):
     assert len(data.class_names) == classes
 
 
-def test_two_circles_have_the_radii_of_the_paper(context):
-    rows = load(context, name="two_circles", noise=0.0).splits["train"]
-    radius = np.linalg.norm(points(rows), axis=1)
-    assert np.allclose(radius, np.where(rows.labels == 0, 1.0, 0.4))
+@pytest.mark.parametrize(
+    ("name", "centres", "radii"),
+    [("two_circles", [[0, 0], [0, 0]], [1, 0.4]), ("two_moons", [[0, 0], [1, 0.5]], [1, 1])],
+)
+def test_without_noise_points_lie_on_the_circles_of_the_paper(context, name, centres, radii):
+    rows = load(context, name=name, noise=0.0).splits["train"]
+    radius = np.linalg.norm(points(rows) - np.take(centres, rows.labels, axis=0), axis=1)
+    assert np.allclose(radius, np.take(radii, rows.labels))
 
 
 def test_eight_gaussians_are_three_classes_of_neighbours(context):
@@ -56,12 +60,6 @@ def test_eight_gaussians_are_three_classes_of_neighbours(context):
     assert {int(b): set(rows.labels[blob == b].tolist()) for b in range(8)} == {
         b: {label} for b, label in enumerate([0, 0, 0, 1, 1, 1, 2, 2])
     }
-
-
-def test_without_noise_the_moons_are_half_circles(context):
-    rows = load(context, name="two_moons", noise=0.0).splits["train"]
-    centre = np.where(rows.labels[:, None] == 0, [[0.0, 0.0]], [[1.0, 0.5]])
-    assert np.allclose(np.linalg.norm(points(rows) - centre, axis=1), 1)
 
 
 def test_no_test_rows_on_request(context):
