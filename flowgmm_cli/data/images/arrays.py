@@ -9,38 +9,26 @@ import numpy as np
 
 from flowgmm_cli.api import Column
 from flowgmm_cli.data.array_types import Array, Bytes
-from flowgmm_cli.data.images.format import WHITE, ImageFormat, ImageHeader, Resize
+from flowgmm_cli.data.images.format import WHITE, ImageFormat, ImageHeader, Resize, channel_axis
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.errors import DataError
 
-_CHANNELS = (1, 3, 4)
 _MAX_UINT16 = 65_535
 
 
 def channels_last(array: Array, size: tuple[int, ...] | None = None) -> Array | None:
     """Return a view `(N, height, width)` or `(N, height, width, 3 or 4)`; None if the entries are not images.
 
-    If either axis could hold the channels, the expected `size` (height, width) decides; without it they are
-    last.
+    See `channel_axis` for the expected `size` (height, width).
 
     >>> channels_last(np.zeros((5, 3, 8, 6))).shape, channels_last(np.zeros((5, 8, 6, 1))).shape
     ((5, 8, 6, 3), (5, 8, 6))
     """
-    axis = _channel_axis(array.shape[1:], size)
+    axis = channel_axis(array.shape[1:], size)
     if axis is None:
         return None
     array = np.moveaxis(array, 1, 3) if axis == 0 else array
     return array[..., 0] if array.ndim == 4 and array.shape[3] == 1 else array
-
-
-def _channel_axis(row: tuple[int, ...], size: tuple[int, ...] | None = None) -> int | None:
-    """Return the axis of the channels of an entry of this shape, 2 if it has none; None if it is no image."""
-    if len(row) not in (2, 3) or 0 in row:
-        return None
-    first, last = row[0] in _CHANNELS, len(row) == 2 or row[2] in _CHANNELS
-    if len(row) == 3 and first and (not last or (row[1:] == size and row[:2] != size)):
-        return 0
-    return 2 if last else None
 
 
 def pixel_scale(dtype: np.dtype[Any], blocks: Iterable[Array], *, where: str) -> tuple[float, str]:
@@ -93,7 +81,7 @@ def images_fit(row: tuple[int, ...], column: Column, resize: Resize) -> bool:
     """Return True if entries of a shape fit an image column; entries of a grey column may be flat."""
     if _is_flat(row, column.shape):
         return True
-    axis = _channel_axis(row, column.shape[:2])
+    axis = channel_axis(row, column.shape[:2])
     return axis is not None and (resize != "error" or (row[1:] if axis == 0 else row[:2]) == column.shape[:2])
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Channels = Literal["auto", "grey", "colour"]
 Resize = Literal["error", "stretch", "crop", "pad"]
 RESIZE_HINT = "set data.size=[height, width] and data.resize=crop, pad or stretch"
+_CHANNELS = (1, 3, 4)
 MAX_CHANNELS = 4
 """A longer first axis is the height of an image with its channels last, or the entry is not an image."""
 WHITE = 255
@@ -46,16 +47,23 @@ def image_shape(column: Column) -> tuple[int, int, int] | None:
 
 
 def image_column(columns: Sequence[Column]) -> Column | None:
-    """Return the only column if its entries are images; else None.
-
-    An image has the shape `(height, width)`, `(height, width, channels)` or `(channels, height, width)` with
-    1, 3 or 4 channels.
-    """
+    """Return the only column if its entries are images by `channel_axis`; else None."""
     if len(columns) != 1 or columns[0].kind not in ("vector", "image"):
         return None
-    shape = columns[0].shape
-    channels = len(shape) == 3 and (shape[-1] in (1, 3, 4) or shape[0] in (1, 3, 4))
-    return columns[0] if channels or len(shape) == 2 else None
+    return None if channel_axis(columns[0].shape) is None else columns[0]
+
+
+def channel_axis(row: tuple[int, ...], size: tuple[int, ...] | None = None) -> int | None:
+    """Return the axis of the 1, 3 or 4 channels of an image, 2 if it has none; None for another shape.
+
+    If either axis could hold them, the expected `size` (height, width) decides; without it they are last.
+    """
+    if len(row) not in (2, 3) or 0 in row:
+        return None
+    first, last = row[0] in _CHANNELS, len(row) == 2 or row[2] in _CHANNELS
+    if len(row) == 3 and first and (not last or (row[1:] == size and row[:2] != size)):
+        return 0
+    return 2 if last else None
 
 
 @dataclass(frozen=True)
