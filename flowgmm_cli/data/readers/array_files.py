@@ -79,11 +79,10 @@ class StoredArray:
         with translate_errors(self.where, self.format):
             self._require_rows()
             if mapped and self.path is not None:
-                array: Array = np.load(self.path, mmap_mode="r", allow_pickle=False)
-                return array
+                return _map_npy(self.path)
             array = np.empty(self.shape, self.dtype.newbyteorder("="))
             start = 0
-            for block in self.read(max(1, _BLOCK_BYTES // max(1, _row_bytes(self.shape, self.dtype)))):
+            for block in self.blocks(max(1, _BLOCK_BYTES // max(1, _row_bytes(self.shape, self.dtype)))):
                 array[start : start + len(block)] = block
                 start += len(block)
             return array
@@ -116,19 +115,15 @@ def open_arrays(source: ByteSource, format: str) -> dict[str, StoredArray]:
             raise DataError(f"{source.name} holds no rows of numbers", hint="an array (N, ...) is needed")
         return {UNNAMED: array}
     array = _store(source.open, _read_idx_header, source.name, "IDX")
-    beside = None if source.path is None else find_idx_labels(source.path)
-    if beside is None:
-        return {UNNAMED: array}
-    labels = ByteSource(str(beside), beside, rereadable=True)
-    return {UNNAMED: array, IDX_LABELS: _store(labels.open, _read_idx_header, labels.name, "IDX")}
-
-
-def find_idx_labels(images: Path) -> Path | None:
-    """Return the file of labels, gzipped or not, beside an IDX file of images, if there is one."""
-    plain = images.name.removesuffix(".gz")
-    name = plain.replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1")
-    files = [images.with_name(name), images.with_name(f"{name}.gz")] if name != plain else []
-    return next((file for file in files if file.is_file()), None)
+    arrays = {UNNAMED: array}
+    if (images := source.path) is not None:
+        plain = images.name.removesuffix(".gz")
+        name = plain.replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1")
+        for file in (images.with_name(f"{name}.gz"), images.with_name(name)):
+            if name != plain and file.is_file():
+                labels = ByteSource(str(file), file, rereadable=True)
+                arrays[IDX_LABELS] = _store(labels.open, _read_idx_header, labels.name, "IDX")
+    return arrays
 
 
 def read_class_names(arrays: Mapping[str, StoredArray]) -> tuple[str, ...] | None:
@@ -155,10 +150,8 @@ def _open_npz(source: ByteSource) -> dict[str, StoredArray]:
     for member in members:
         name = member.removesuffix(".npy")
         where = f"{source.name}, array `{name}`"
-        array = _store(partial(open_member, member), _read_npy_header, where, "npz")
-        if array.shape:
-            arrays[name] = array
-    return arrays
+        arrays[name] = _store(partial(open_member, member), _read_npy_header, where, "npz")
+    return {name: array for name, array in arrays.items() if array.shape}
 
 
 def _store(
@@ -182,7 +175,7 @@ def _store(
                 yield from _read_rows(stream, shape, dtype, size)
                 return
             if path is not None:
-                rows: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+                rows = _map_npy(path)
             elif math.prod(shape) * dtype.itemsize > _MAX_FORTRAN_BYTES:
                 raise ValueError("it is large and in Fortran order; save numpy.ascontiguousarray of it")
             else:  # in Fortran order rows come last
@@ -193,6 +186,11 @@ def _store(
     return StoredArray(shape, dtype, where, format, blocks, path)
 
 
+def _map_npy(path: Path) -> Array:
+    array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
+
+
 def _read_npy_header(stream: IO[bytes]) -> Header:
     version = npy.read_magic(stream)
     length = stream.read(2 if version == (1, 0) else 4)
@@ -201,7 +199,7 @@ def _read_npy_header(stream: IO[bytes]) -> Header:
         raise ValueError("its header is too long")
     header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, fortran, dtype = header(io.BytesIO(length + stream.read(size)))
-    if any(axis < 0 for axis in shape):
+    if min(shape, default=0) < 0:
         raise ValueError(f"its shape is {shape}")
     return tuple(map(int, shape)), bool(fortran), dtype
 

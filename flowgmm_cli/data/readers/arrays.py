@@ -91,29 +91,22 @@ class ArrayReader:
         columns = self._schema.columns
         if all(self._fits(column, column.name) for column in columns):
             return {column.name: column.name for column in columns}
-        all_numeric = all(column.kind == "numeric" for column in columns)
-        if len(columns) > 1 and not all_numeric:
-            missing = [column.name for column in columns if column.name not in self._arrays]
-            wrong = [column.name for column in columns if column.name not in missing]
-            raise self._mismatch(
-                f"there is no array `{missing[0]}`"
-                if missing
-                else f"array `{wrong[0]}` has rows of another kind"
-            )
+        if len(columns) > 1 and any(column.kind != "numeric" for column in columns):
+            if missing := [column.name for column in columns if column.name not in self._arrays]:
+                raise self._mismatch(f"there is no array `{missing[0]}`")
+            wrong = next(column.name for column in columns if not self._fits(column, column.name))
+            raise self._mismatch(f"array `{wrong}` has rows of another kind")
         target = columns[0] if len(columns) == 1 else Column("", "vector", (len(columns),))
         if target.name in self._arrays and len(columns) == 1:
             array = self._arrays[target.name]
             raise self._mismatch(f"array `{target.name}` holds {array.dtype} rows of shape {array.row_shape}")
         usual_names = [*(x for x, _ in self._schema.arrays), *_FEATURE_NAMES]
         fitting = [name for name in self._arrays if self._fits(target, name)]
-        chosen = next(
-            (name for name in usual_names if name in fitting), fitting[0] if len(fitting) == 1 else None
-        )
-        if chosen is None:
-            raise self._mismatch(
-                "several arrays have rows that fit" if fitting else "no array has rows that fit"
-            )
-        if all_numeric and len(columns) > 1:
+        usual = [name for name in usual_names if name in fitting]
+        if not usual and len(fitting) != 1:
+            raise self._mismatch(f"{'several arrays have' if fitting else 'no array has'} rows that fit")
+        chosen = (usual or fitting)[0]
+        if len(columns) > 1:
             order = ", ".join(column.name for column in columns[:12])
             more = "" if len(columns) <= 12 else ", ..."
             self._note(f"{self.name}: columns have no names here and are taken in order: {order}{more}")
@@ -181,21 +174,15 @@ class ArrayReader:
         return LabelEncoder(codes)
 
     def _mismatch(self, problem: str) -> DataError:
-        present = [
-            f"there is   {name or 'an array'}: {array.dtype} {array.shape}"
-            for name, array in self._arrays.items()
+        details = [
+            f"there is   {name or 'an array'}: {of.dtype} {of.shape}" for name, of in self._arrays.items()
         ]
-        expected = [
-            f"wanted     {column.name} ({column.kind}), rows of shape {column.shape}"
-            for column in self._schema.columns[:12]
-        ]
-        return DataError(
-            f"{self.name}: {problem}",
-            details=[*present, *expected],
-            hint="rows must have the shape that they had in training"
-            if list(self._arrays) == [UNNAMED]
-            else "name the arrays like the columns that the model reads, with rows of the same shape",
-        )
+        for column in self._schema.columns[:12]:
+            details.append(f"wanted     {column.name} ({column.kind}), rows of shape {column.shape}")
+        hint = "name the arrays like the columns that the model reads, with rows of the same shape"
+        if list(self._arrays) == [UNNAMED]:
+            hint = "rows must have the shape that they had in training"
+        return DataError(f"{self.name}: {problem}", details=details, hint=hint)
 
 
 def shapes_match(actual: tuple[int, ...], expected: tuple[int, ...]) -> bool:

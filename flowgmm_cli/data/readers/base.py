@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -46,6 +46,7 @@ class Chunk:
         return len(self.rows)
 
 
+@runtime_checkable
 class RowReader(Protocol):
     """Iterable of the chunks of an input.
 

@@ -65,14 +65,13 @@ def apply_spec(data: Component, schema: InputSchema) -> InputSchema:
                 f"{SOURCE}  `text` is given, but the model reads no text",
                 hint="leave `text` out: columns are found by their names",
             )
-    known = {*schema.known, *values.get("drop", ())}
     return replace(
         schema,
         label=values.get("label", schema.label),
         id=values.get("id") or schema.id,
         text_parts=parts,
         settings=read_settings(values),
-        known=frozenset(known),
+        known=schema.known.union(values.get("drop", ())),
     )
 
 
@@ -122,9 +121,16 @@ def _convert_column(column: Column, schema: InputSchema, source: SourceData, row
         return cells
     if column.kind == "image" and images_fit(actual.shape, column, schema.resize):
         return convert_images(cells, column, schema.resize, where=f"{SOURCE}: column `{actual.name}`")
-    if actual.kind == "image" and column.kind == "vector" and _holds_image(actual, column):
+    fits = shapes_match(actual.shape, column.shape)
+    if (
+        actual.kind == "image"
+        and column.kind == "vector"
+        and (
+            fits or image_shape(actual) == image_shape(column)  # flat, or with other axes
+        )
+    ):
         return convert_to_vectors(cells, column, schema.ranges.get(column.name, (0.0, float(WHITE)))[1])
-    if column.kind == "vector" and actual.kind == "vector" and shapes_match(actual.shape, column.shape):
+    if column.kind == "vector" and actual.kind == "vector" and fits:
         return cells.reshape(len(cells), *column.shape)
     if column.kind == "category" and actual.kind == "numeric":
         texts = [None if np.isnan(cell) else f"{cell:.15g}" for cell in cells]
@@ -135,8 +141,3 @@ def _convert_column(column: Column, schema: InputSchema, source: SourceData, row
         f"{SOURCE}: column `{actual.name}` is {actual.kind} {actual.shape or ''}".rstrip()
         + f", the model reads {column.kind} {column.shape or ''}".rstrip()
     )
-
-
-def _holds_image(image: Column, vector: Column) -> bool:
-    """Return True if a vector column can hold the images of an image column, flat or with other axes."""
-    return shapes_match(image.shape, vector.shape) or image_shape(image) == image_shape(vector)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowgmm_cli.api import Column, Rows, iterate_batches
+from flowgmm_cli.api import Rows, iterate_batches
 from flowgmm_cli.data.array_types import Array, Ints
 from flowgmm_cli.data.images.arrays import convert_to_vectors
 from flowgmm_cli.data.images.encoded_images import SUFFIXES, EncodedImages, decode_images, list_files
@@ -38,8 +38,8 @@ class FolderReader:
         self._options = options
         columns = schema.columns
         self._column = columns[0]
-        is_text = len(columns) == 1 and columns[0].kind == "text"
-        self._format = _find_format(columns, schema) if not is_text else None
+        is_text = schema.text is not None
+        self._format = _find_format(schema)
         if not is_text and self._format is None:
             names = ", ".join(f"{column.name} {column.shape or ''}".strip() for column in columns[:12])
             raise DataError(
@@ -127,19 +127,19 @@ class FolderReader:
 
 def holds_images(folder: Path, schema: InputSchema) -> bool:
     """Return True if a model reads images, and a folder holds some, or the model reads nothing else."""
-    if _find_format(schema.columns, schema) is None:
+    if _find_format(schema) is None:
         return False
     return schema.columns[0].kind == "image" or bool(list_files(folder).images)
 
 
-def _find_format(columns: tuple[Column, ...], schema: InputSchema) -> ImageFormat | None:
+def _find_format(schema: InputSchema) -> ImageFormat | None:
     """Return the format of the images for a single image column, or vector column of the shape of an image.
 
     Vectors are `(height, width)`, with 1 or 3 channels first or last, or a flattened square.
     """
-    if len(columns) != 1 or columns[0].kind not in ("image", "vector"):
+    column, shape = schema.columns[0], schema.columns[0].shape
+    if len(schema.columns) != 1 or column.kind not in ("image", "vector"):
         return None
-    column, shape = columns[0], columns[0].shape
     if column.kind == "image":
         return ImageFormat.from_shape(shape, schema.resize)
     if len(shape) == 1:

@@ -107,13 +107,14 @@ def _open(
     elif split is not None:
         raise UsageError(f"{where} has no splits; only a data spec {{use: ...}} has")
     folder = Path(where).expanduser()
-    if where != STDIN and folder.is_dir():
+    is_folder = where != STDIN and folder.is_dir()
+    if is_folder:
         from flowgmm_cli.data.readers.folder import FolderReader, holds_images
 
         if holds_images(folder, schema) or not _list_tables(folder):
             _require_table(options.keep, where)
             return FolderReader(folder, schema, options, name=where)
-    if (not folder.exists() and where != STDIN and glob.has_magic(where)) or folder.is_dir():
+    if is_folder or (where != STDIN and not folder.exists() and glob.has_magic(where)):
         return TableChunks(open_table(where, schema.settings, note=options.note), schema, options)
     source = find_source(where, schema.settings.encoding)
     format = _find_format(source, format)
@@ -157,13 +158,13 @@ def open_table(
     """
     settings = settings or ReadSettings()
     place = Path(path).expanduser()
-    if (
-        path == STDIN
-        or (place.exists() and not place.is_dir())
-        or not (place.is_dir() or glob.has_magic(path))
-    ):
-        source = find_source(path, settings.encoding)
+
+    def open_file(name: str) -> TableReader:
+        source = find_source(name, settings.encoding)
         return _open_file(_find_format(source, format, _TABLE_FORMATS), source, settings, note)
+
+    if path == STDIN or not (place.is_dir() or (glob.has_magic(path) and not place.exists())):
+        return open_file(path)
     if place.is_dir():
         files, error = _list_tables(place), f"{path} is a folder without a file of a table"
     else:
@@ -178,10 +179,7 @@ def open_table(
         if place.is_dir() and list_files(place).images:
             hint = f"it holds images: flowgmm train images {quote(f'data.path={path}')}"
         raise DataError(error, hint=hint)
-    readers = []
-    for name in sort_naturally([str(file) for file in files]):
-        source = find_source(name, settings.encoding)
-        readers.append(_open_file(_find_format(source, format, _TABLE_FORMATS), source, settings, note))
+    readers = [open_file(name) for name in sort_naturally([str(file) for file in files])]
     if all(reader.rows == 0 for reader in readers):
         raise DataError(f"{path} has no rows", hint="check the path (data.path)")
     return SeveralFiles(path, readers) if len(readers) > 1 else readers[0]

@@ -110,10 +110,8 @@ def open_input(data: RowsLike, schema: InputSchema, *, context: DataContext, on_
         return TableChunks(table, schema, options)
     if isinstance(data, np.ndarray | Sequence) or hasattr(data, "__array__"):
         return _from_array(np.asarray(data), schema, options)
-    if hasattr(data, "__iter__") and hasattr(data, "total"):
-        reader: Any = data
-        opened: RowReader = reader
-        return opened
+    if isinstance(data, RowReader):
+        return data
     raise DataError(f"rows cannot be a {type(data).__name__}", hint=_describe_columns(schema))
 
 
@@ -131,32 +129,27 @@ def _open_path(
 
 def _columns_of(data: Any, schema: InputSchema) -> dict[str, Any] | None:
     """Return the columns of rows that have names or are texts; None for others."""
-    if hasattr(data, "to_frame") and hasattr(data, "name"):
-        return _columns_of_series(data, schema)
+    if hasattr(data, "to_frame") and hasattr(data, "name"):  # a Series of pandas or polars
+        names = [column.name for column in schema.columns]
+        if len(names) > 1 or (schema.text is None and data.name != names[0]):
+            raise DataError(
+                f"a Series is one column (`{data.name}`), and the model reads {len(names):,}",
+                hint="pass a data frame: series.to_frame(), or frame.iloc[[row]] for a single row",
+            )
+        return {names[0]: list(data)}
     if (columns := frame_columns(data)) is not None:
         if columns and all(np.ndim(cells) == 0 for cells in columns.values()):
             raise DataError(f"{_NAME} hold cells, not columns", hint="a row goes in a list: [{...}]")
         return columns
     cells = data.tolist() if isinstance(data, np.ndarray) and data.dtype.kind in "OU" else data
     if isinstance(cells, Sequence) and len(cells) and all(isinstance(row, Mapping) for row in cells):
-        names = dict.fromkeys(str(name) for row in cells for name in row)
-        return {name: [row.get(name) for row in cells] for name in names}
+        keys = dict.fromkeys(str(name) for row in cells for name in row)
+        return {key: [row.get(key) for row in cells] for key in keys}
     if isinstance(cells, Sequence) and any(isinstance(cell, str) for cell in cells):
         if schema.text is None:
             raise DataError("a list of texts is for a model of texts", hint=_describe_columns(schema))
         return {schema.text.name: list(cells)}
     return None
-
-
-def _columns_of_series(series: Any, schema: InputSchema) -> dict[str, Any]:
-    """Return the only column of a model as a pandas or polars Series holds it."""
-    only = schema.columns[0].name if len(schema.columns) == 1 else None
-    if only is None or (schema.text is None and series.name != only):
-        raise DataError(
-            f"a Series is one column (`{series.name}`), and the model reads {len(schema.columns):,}",
-            hint="pass a data frame: series.to_frame(), or frame.iloc[[row]] for a single row",
-        )
-    return {only: list(series)}
 
 
 def frame_columns(data: Any) -> dict[str, Any] | None:
@@ -171,8 +164,15 @@ def frame_columns(data: Any) -> dict[str, Any] | None:
 
 def to_arrow(cells: Any) -> pa.Array:
     """Convert the cells of a column, `(N,)` or `(N, ...)`, to an array of a type that files have, too."""
-    if isinstance(cells, pa.ChunkedArray | pa.Array):
-        return _to_plain_type(cells)
+    if isinstance(cells, pa.ChunkedArray):
+        cells = cells.combine_chunks()
+    if isinstance(cells, pa.Array):
+        kind = cells.type
+        if pa.types.is_dictionary(kind):
+            return to_arrow(cells.dictionary_decode())
+        if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+            return cells.cast(pa.string())
+        return cells.cast(pa.list_(kind.value_type)) if pa.types.is_large_list(kind) else cells
     array = cells if isinstance(cells, list) else np.asarray(cells)
     try:
         if isinstance(array, np.ndarray) and array.ndim > 1:
@@ -183,25 +183,13 @@ def to_arrow(cells: Any) -> pa.Array:
         return pa.array([None if cell is None or cell != cell else str(cell) for cell in array], pa.string())
 
 
-def _to_plain_type(cells: pa.ChunkedArray | pa.Array) -> pa.Array:
-    if isinstance(cells, pa.ChunkedArray):
-        cells = cells.combine_chunks()
-    if isinstance(cells, pa.DictionaryArray):
-        cells = cells.dictionary_decode()
-    kind = cells.type
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return cells.cast(pa.string())
-    return cells.cast(pa.list_(kind.value_type)) if pa.types.is_large_list(kind) else cells
-
-
 def _from_array(array: Array, schema: InputSchema, options: ReadOptions) -> RowReader:
     if array.ndim < 2 or array.dtype.kind not in "fiub":
-        raise DataError(
-            f"an array of shape {array.shape} holds no rows of numbers", hint=_describe_columns(schema)
-        )
+        message = f"an array of shape {array.shape} holds no rows of numbers"
+        raise DataError(message, hint=_describe_columns(schema))
 
     def blocks(size: int) -> Iterator[Array]:
-        yield from (array[part] for part in iterate_batches(len(array), size))
+        return map(array.__getitem__, iterate_batches(len(array), size))
 
     stored = StoredArray(array.shape, array.dtype, _NAME, "array", blocks)
     return ArrayReader({UNNAMED: stored}, schema, options, name=_NAME)

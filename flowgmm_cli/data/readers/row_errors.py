@@ -76,9 +76,9 @@ class FaultyRows:
 
     def add(self, source: str, place: str, error: RowError) -> None:
         """Count a malformed row; `source` and `place` are those of `row_error`."""
-        self._count += 1
-        if len(self._first) < _MAX_LISTED:
+        if self._count < _MAX_LISTED:
             self._first.append((source, place, error))
+        self._count += 1
 
     def drop(self, batch: RawBatch) -> tuple[pa.Table, Ints]:
         """Return the rows of a batch that are not malformed, and their positions in the batch."""
@@ -123,6 +123,5 @@ class FaultyRows:
         if self._count > 1:
             of_total = "" if total is None else f" of {total:,}"
             others.append(f"{self._count:,}{of_total} {self._unit} cannot be read")
-        return DataError(
-            single.message, details=others, hint=error.hint if self._on_error == "keep" else single.hint
-        )
+        hint = error.hint if self._on_error == "keep" else single.hint
+        return DataError(single.message, details=others, hint=hint)

@@ -159,8 +159,7 @@ def match_columns(
         DataError: a column of the model is missing.
         UsageError: a column to keep is missing.
     """
-    inputs: list[tuple[Column, tuple[str, ...]]] = []
-    missing: list[str] = []
+    inputs, missing = list[tuple[Column, tuple[str, ...]]](), list[str]()
     present = set(names)
     for column in schema.columns:
         parts = next((parts for parts in _spellings(column, schema) if present.issuperset(parts)), None)
@@ -194,21 +193,16 @@ def _select_kept(
     present = set(names)
     for name in selected:
         if name not in present:
-            raise UsageError(
-                f"--with: {where} has no column `{name}`{suggest_column(name, names)}",
-                details=[f"columns: {_join(names)}"],
-                hint="--with all keeps every column",
-            )
+            message = f"--with: {where} has no column `{name}`{suggest_column(name, names)}"
+            hint = "--with all keeps every column"
+            raise UsageError(message, details=[f"columns: {_join(names)}"], hint=hint)
     return tuple(name for name in selected if not name == schema.id == "id")
 
 
 def _spellings(column: Column, schema: InputSchema) -> Iterator[tuple[str, ...]]:
     """Yield the names under which an input may hold a column, the preferred first."""
-    if column.kind == "text":
-        if schema.text_parts:
-            yield schema.text_parts
-        yield (column.name,)
-        return
+    if column.kind == "text" and schema.text_parts:
+        yield schema.text_parts
     yield (column.name,)
     if column.kind in ("vector", "image"):
         entries = range(math.prod(column.shape))

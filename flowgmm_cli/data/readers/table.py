@@ -157,8 +157,7 @@ class SeveralFiles(TableReader):
         self.class_names = first.class_names
         self.files = [stamp for reader in readers for stamp in reader.files]
         counts = [reader.rows for reader in readers]
-        known = [count for count in counts if count is not None]
-        self.rows = sum(known) if len(known) == len(counts) else None
+        self.rows = None if None in counts else sum(count or 0 for count in counts)
         for reader in readers[1:]:
             _require_same_columns(first, reader)
 
@@ -222,8 +221,7 @@ class Table:
     def label_strings(self, name: str, *, key: str = "data.label") -> Strings:
         """Return a column as strings, None where a cell is empty; codes of classes become class names."""
         cells = label_cells(self.column(name, key=key), name, self.where)
-        names = self.class_names.get(name)
-        if names is None:
+        if (names := self.class_names.get(name)) is None:
             return cells
         by_code = {str(code): class_name for code, class_name in enumerate(names)}
         return np.array([by_code.get(cell) for cell in cells], dtype=object)
@@ -295,7 +293,7 @@ def to_arrow(values: Sequence[Any]) -> pa.Array:
     """Convert cells to an array of their type, or to strings if their types differ."""
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeError):
+    except (pa.ArrowException, OverflowError, UnicodeError):
         return to_arrow_texts(values)
 
 

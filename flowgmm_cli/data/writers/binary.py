@@ -24,17 +24,17 @@ class ParquetWriter(Writer):
 
     def __init__(self, path: Path | None) -> None:
         super().__init__(path)
-        self._file: pq.ParquetWriter | None = None
+        self._file: Any = None
         self._group: list[pa.RecordBatch] = []
         self._schema = pa.schema([])
 
     def _write_header(self, columns: Columns) -> None:
-        types = ((name, to_arrow(values).type) for name, values in columns.items())
+        types = {name: to_arrow(values).type for name, values in columns.items()}
         # without a cell, the type of later chunks is unknown
-        schema = pa.schema((name, pa.string() if pa.types.is_null(type) else type) for name, type in types)
-        self._schema = schema
-        self._file = pq.ParquetWriter(pa.PythonFile(self.stream, mode="w"), schema, compression="zstd")
-        self.resources.callback(self._release, self._file)
+        self._schema = pa.schema({name: pa.string() if of == pa.null() else of for name, of in types.items()})
+        stream = pa.PythonFile(self.stream, mode="w")
+        self._file = pq.ParquetWriter(stream, self._schema, compression="zstd")
+        self.resources.callback(self._release)
 
     def _write_rows(self, columns: Columns, size: int) -> None:
         cells = [_cast(to_arrow(columns[field.name]), field) for field in self._schema]
@@ -46,18 +46,16 @@ class ParquetWriter(Writer):
         if self._file is None:  # no chunk was written: a file without columns
             self._write_header({})
         self._write_group()
-        if self._file is not None:
-            self._file.close()
+        self._file.close()
 
     def _write_group(self) -> None:
-        if self._group and self._file is not None:
+        if self._group:
             self._file.write_table(pa.Table.from_batches(self._group))
         self._group = []
 
-    @staticmethod
-    def _release(file: pq.ParquetWriter) -> None:
+    def _release(self) -> None:
         with contextlib.suppress(OSError, pa.ArrowException):  # its destructor would write a footer later
-            file.close()
+            self._file.close()
 
 
 def _cast(cells: pa.Array, field: pa.Field) -> pa.Array:
