@@ -161,18 +161,23 @@ def score(
         trained.require_detector()
     context = context or DataContext()
     target = find_device(device, option="--device ", names=("auto", "cpu", "cuda"))
-    scorer = Scorer(trained, context, reader.name, names, rule, space, on_error)
+    settings: dict[str, Any] = {
+        "name": reader.name,
+        "scores": names,
+        "rule": rule,
+        "space": space,
+        "on_error": on_error,
+    }
     drift = drift or Drift(trained, reader.name)
     chunks = _add_rows(reader, drift)
     threads = torch.get_num_threads()
     if processes > 1 and folder is not None:
-        settings = {key: value for key, value in vars(scorer).items() if key not in ("trained", "context")}
         share = max(1, threads // processes)
         load = (_load_scorer, folder.absolute(), settings, context.offline, target.type, share)
         scored = run_in_processes(_score_chunk, chunks, processes=processes, initializer=load)
     else:
         quiet = DataContext(offline=context.offline, note=note_once(context), streaming=True)
-        scorer = replace(scorer, trained=to_device(trained, target), context=quiet)
+        scorer = Scorer(to_device(trained, target), quiet, **settings)
         # text encoders have threads of their own, and not all of them are thread-safe: only this thread calls
         # them
         has_texts = any(column.kind == "text" for column in trained.preprocessor.columns)

@@ -21,14 +21,14 @@ COLUMNS = (Column("x", "numeric"), Column("t", "text"))
 
 
 def predict_rows(
-    x: list[float], labels: list[int], *, names: tuple[str, ...] = ("a", "ü\n"), seed: int = 0
+    x: list[float], labels: list[int], *, names: tuple[str, ...] = ("a", "ü\n")
 ) -> StoredPredictions:
     rows = Rows(
         {"x": np.array(x), "t": np.array([f"row {value}" for value in x], dtype=object)},
         np.array(labels),
         np.array([str(place) for place in range(len(x))], dtype=object),
     )
-    log_p = log_softmax(np.random.default_rng(seed).normal(size=(len(x), len(names))), axis=1)
+    log_p = log_softmax(np.random.default_rng(0).normal(size=(len(x), len(names))), axis=1)
     return collect_predictions(rows, COLUMNS, log_p, names)
 
 
@@ -76,22 +76,27 @@ def test_a_missing_damaged_or_foreign_file_is_none(tmp_path: Path, content: byte
     assert StoredPredictions.load(path) is None
 
 
-def test_rows_are_matched_by_contents_and_class_in_any_order() -> None:
-    first, second = predict_rows([1, 2, 3, 4], [0, 1, 0, 1]), predict_rows([9, 4, 3, 1], [0, 1, 1, 0], seed=1)
+@pytest.mark.parametrize(
+    ("first", "second", "places"),
+    [
+        # by contents and class, in any order; row 3 has another class there
+        (
+            predict_rows([1, 2, 3, 4], [0, 1, 0, 1]),
+            predict_rows([9, 4, 3, 1], [0, 1, 1, 0]),
+            ([0, 3], [3, 1]),
+        ),
+        # classes by name
+        (
+            predict_rows([1, 2], [0, 1], names=("a", "b")),
+            predict_rows([1, 2], [1, 2], names=("0", "a", "b")),
+            ([0, 1], [0, 1]),
+        ),
+        # equal rows in order
+        (predict_rows([5, 5, 5], [0, 0, 0]), predict_rows([5, 5], [0, 0]), ([0, 1], [0, 1])),
+    ],
+)
+def test_rows_are_matched_by_contents_and_class(
+    first: StoredPredictions, second: StoredPredictions, places: tuple[list[int], list[int]]
+) -> None:
     left, right = match_rows(first, second)
-    assert left.tolist() == [0, 3]  # row 3 has another class there
-    assert right.tolist() == [3, 1]
-
-
-def test_classes_are_compared_by_name() -> None:
-    first, second = (
-        predict_rows([1, 2], [0, 1], names=("a", "b")),
-        predict_rows([1, 2], [1, 2], names=("0", "a", "b")),
-    )
-    assert match_rows(first, second)[0].tolist() == [0, 1]
-
-
-def test_equal_rows_are_matched_in_order() -> None:
-    first, second = predict_rows([5, 5, 5], [0, 0, 0]), predict_rows([5, 5], [0, 0])
-    left, right = match_rows(first, second)
-    assert (left.tolist(), right.tolist()) == ([0, 1], [0, 1])
+    assert (left.tolist(), right.tolist()) == places

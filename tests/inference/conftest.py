@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -43,8 +43,7 @@ def make_trained(moons: Callable[..., Recipe]) -> MakeTrained:
         model = parts[0] if members == 1 else Ensemble(parts)
         with torch.no_grad():
             model.temperature.fill_(2.0)
-        trained = TrainedModel(recipe, preprocessor, model.eval(), rows.class_names)
-        return replace(trained)
+        return TrainedModel(recipe, preprocessor, model.eval(), rows.class_names)
 
     return make
 

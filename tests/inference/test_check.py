@@ -105,6 +105,15 @@ def test_a_wrong_layer_is_named(make_trained: MakeTrained, mistake: str, check_n
         )
 
 
+def test_a_wrong_layer_of_a_flow_of_images_is_named(make_imaged: Any) -> None:
+    imaged = make_imaged("grey")
+    imaged.trained.model.parts[0].flow.flow.scales[1].layers.append(Wrong(96, "log-det"))
+    found = finding(check(imaged.trained, imaged.rows, context=CONTEXT, at_most=2), "log-det")
+    assert found.verdict == "failed"
+    assert len(found.details) == 1
+    assert "`flow.scales.1.2 Wrong`" in found.details[0]
+
+
 def test_the_step_of_an_enormous_weight_is_named(make_trained: MakeTrained) -> None:
     trained = make_trained()
     with torch.no_grad():
@@ -131,11 +140,15 @@ def test_the_first_row_that_becomes_infinite_is_named(make_trained: MakeTrained)
         assert str(rows.ids[7]) in found.details[0]
 
 
-def test_a_collapsed_scale_is_a_dead_dimension_and_an_extreme_determinant(make_trained: MakeTrained) -> None:
+def with_scale(trained: TrainedModel, log_scales: list[float]) -> CheckReport:
+    """Check a model with a last layer of these scales."""
     layer = ElementwiseAffine(2)
-    with torch.no_grad():
-        layer.log_scale[1] = -40.0
-    report = report_of(with_layer(make_trained(), layer), at_most=8)
+    layer.log_scale.data = torch.tensor(log_scales)
+    return report_of(with_layer(trained, layer), at_most=8)
+
+
+def test_a_collapsed_scale_is_a_dead_dimension_and_an_extreme_determinant(make_trained: MakeTrained) -> None:
+    report = with_scale(make_trained(), [0.0, -40.0])
     found = finding(report, "dimensions")
     assert found.verdict == "failed"
     assert "latent dimensions that no input moves: 1" in found.details
@@ -145,10 +158,7 @@ def test_a_collapsed_scale_is_a_dead_dimension_and_an_extreme_determinant(make_t
 
 
 def test_a_weight_that_cannot_be_inverted_is_found(make_trained: MakeTrained) -> None:
-    layer = ElementwiseAffine(2)
-    with torch.no_grad():
-        layer.log_scale[0] = -1000.0  # e^-1000 is 0
-    report = report_of(with_layer(make_trained(), layer), at_most=8)
+    report = with_scale(make_trained(), [-1000.0, 0.0])  # e^-1000 is 0
     for name in ("round trip", "log-det"):
         assert "`flow.1 ElementwiseAffine`" in finding(report, name).details[0]
         assert finding(report, name).verdict == "failed"

@@ -93,6 +93,10 @@ def test_results_are_tables_of_rows(model: FlowGMM) -> None:
     assert len(rows) == len(found) == 4
     assert list(rows[0]) == ["id", "prediction", "confidence", "ood_score", "is_ood", "p_ash", "p_yew"]
     assert rows[1] == {**dict.fromkeys(rows[1]), "id": "2"}  # cannot be scored
+    assert list(found.problems) == [1]
+    assert np.isnan(found.probabilities[1]).all()
+    with pytest.raises(DataError, match="wide"):
+        model.predict(given, on_error="fail")
     assert [row["prediction"] for row in rows] == found.prediction.tolist()
     for frame in (found.to_pandas(), pd.DataFrame(found), pa.table(found).to_pandas()):
         assert list(frame) == list(rows[0])
@@ -211,30 +215,14 @@ def test_report_writes_a_page(model: FlowGMM, tmp_path: Path) -> None:
     assert page.read_text(encoding="utf-8").lstrip().lower().startswith("<!doctype html")
 
 
-def test_rows_that_cannot_be_scored(model: FlowGMM) -> None:
-    given = {**ROWS, "width": [1.0, "wide", 2.0, 3.0]}
-    found = model.predict(given)
-    assert found.prediction[1] is None
-    assert np.isnan(found.probabilities[1]).all()
-    assert list(found.problems) == [1]
-    with pytest.raises(DataError, match="wide"):
-        model.predict(given, on_error="fail")
-
-
-def test_notes_are_passed_to_the_callback(folder: Path) -> None:
-    told: list[str] = []
-    model = load(folder / "runs" / "csv" / "first", note=told.append)
-    model.predict({**ROWS, "taste": ["sweet"] * 4})
-    assert any("taste" in line for line in told)
-
-
 def test_rows_unlike_those_of_training_are_warned_of(folder: Path, here: None) -> None:
     notes: list[str] = []
     model = load(note=notes.append)
     rows = {"width": np.arange(20) * 1e3, "height": np.arange(20) / 10, "colour": ["red", "blue"] * 10}
-    result = model.predict(rows)
+    result = model.predict({**rows, "taste": ["sweet"] * 20})
     assert [warning.kind for warning in result.warnings] == ["flagged", "range"]
-    assert [f"warning: {warning.text}" for warning in result.warnings] == notes
+    assert "taste" in notes[0]
+    assert [f"warning: {warning.text}" for warning in result.warnings] == notes[1:]
     notes.clear()
     assert model.predict("t.csv").warnings == ()
     few = {"width": [3.0] * 20, "height": [3.0] * 20, "colour": ["red"] * 19 + ["green"]}

@@ -124,18 +124,6 @@ def test_a_transfer_to_its_own_class_is_the_row_itself(make_trained: MakeTrained
         assert (made.classes == target).all()
 
 
-def test_a_transfer_and_its_reverse_give_the_row_again(make_trained: MakeTrained) -> None:
-    trained = make_trained()
-    _, x = held_out(trained)
-    part = trained.model.parts[0]
-    own = predict_classes(part, part.flow(x)[0])
-    there = transfer(trained, x[own == 0], 1).x
-    landed = predict_classes(part, part.flow(there)[0]) == 1
-    assert landed.any()
-    back = transfer(trained, there[landed], 0).x
-    torch.testing.assert_close(back, x[own == 0][landed], atol=1e-4, rtol=1e-4)
-
-
 def test_the_most_responsible_component_belongs_to_the_class(make_trained: MakeTrained) -> None:
     part = make_trained(components=3).model.parts[0]
     z = part.mixture.means.detach().clone()

@@ -48,23 +48,6 @@ def test_every_layer_of_a_flow_of_images_is_checked_against_autograd(make_imaged
     assert {"Dequantise", "Logit", "Squeeze", "ActNorm", "Conv1x1", "ImageCoupling"} <= kinds
 
 
-def test_a_wrong_layer_of_a_flow_of_images_is_named(make_imaged: Any) -> None:
-    class Wrong(Bijection):
-        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            return 2 * x, zero_log_det(x)
-
-        def inverse(self, z: torch.Tensor) -> torch.Tensor:
-            return z / 2
-
-    imaged = make_imaged("grey")
-    imaged.trained.model.parts[0].flow.flow.scales[1].layers.append(Wrong())
-    report = check(imaged.trained, imaged.rows, context=CONTEXT, at_most=2)
-    found = next(one for one in report.findings if one.check == "log-det")
-    assert found.verdict == "failed"
-    assert len(found.details) == 1
-    assert "`flow.scales.1.2 Wrong`" in found.details[0]
-
-
 def test_large_images_are_checked_without_jacobians_with_a_note(
     make_imaged: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

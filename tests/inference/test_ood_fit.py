@@ -135,16 +135,6 @@ def test_a_class_left_out_counts_where_there_are_three_or_more(train_run: TrainR
     assert table["latent_knn"]["left out"] > 0.9
 
 
-def test_the_same_seed_gives_the_same_choice(train_run: TrainRun) -> None:
-    run, found = train_run("run")
-    train, held_out = encode_rows(found.trained, run)
-    first, again, other = (
-        choose(found.trained, train, held_out, "latent_knn", "nll", seed=seed) for seed in (1, 1, 2)
-    )
-    assert first == again
-    assert first[2] != other[2]
-
-
 def test_scores_that_read_images_are_no_candidates(train_run: TrainRun) -> None:
     run, found = train_run("run")
     train, held_out = encode_rows(found.trained, run)

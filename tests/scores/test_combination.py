@@ -77,10 +77,3 @@ def test_scores_are_combined_by_their_rarity(draw: Draw, gaussian: Model, how: s
         fitted = fit_score(name, train, held_out, gaussian)
         rarities.append(Tail.fit(fitted(held_out))(fitted(rows)))
     np.testing.assert_allclose(both(rows), getattr(np, how)(rarities, axis=0))
-
-
-def test_a_single_score_keeps_its_order(draw: Draw, gaussian: Model) -> None:
-    train, held_out, rows = draw(200), draw(150, seed=1), draw(80, seed=2)
-    alone = fit_score("combined", train, held_out, gaussian, of=[component("input_knn")])
-    plain = fit_score("input_knn", train, held_out, gaussian)
-    np.testing.assert_array_equal(np.argsort(alone(rows)), np.argsort(plain(rows)))
