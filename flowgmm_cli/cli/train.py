@@ -158,7 +158,7 @@ def _train(recipe: Recipe, run: Run | None, run_dir: Path | None, *, as_json: bo
         callbacks = Callbacks(progress=progress, note=output.note, overall=progress.overall)
         work = {"context": context, "callbacks": callbacks, "interrupt": interrupt}
         result = _run_training(recipe, run, new=new, group=group, **work)
-        if group.world_size == 1 and _is_comparison_cheap(run, result):
+        if _is_comparison_cheap(run, result):
             result = _compare_with_baselines(run, result, context, progress)
         write_model_card(run, context)
     _print_result(run, result, as_json=as_json)

@@ -131,6 +131,16 @@ def test_two_processes_train_the_model_of_a_single_process(
 
 
 @pytest.mark.slow
+def test_the_main_process_ends_a_search_with_the_verdict(
+    words: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    search = "search={keep: 1, folds: 2, candidates: {plain: {}}}"
+    done = command(words(tmp_path / "run", search, "--json", "--processes", "2"))
+    assert done.json["verdict"]["text"]
+    assert (tmp_path / "run" / "MODEL_CARD.md").is_file()
+
+
+@pytest.mark.slow
 def test_torchrun_trains_the_same_model(
     words: Callable[..., list[str]], train_run: Train, tmp_path: Path
 ) -> None:
