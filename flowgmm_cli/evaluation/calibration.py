@@ -13,6 +13,7 @@ from flowgmm_cli.data.array_types import Bools, FloatArray, Floats, IntArray
 
 _TINY = np.finfo(np.float64).tiny
 _BLOCK = 2**18  # entries of a temporary array; 2 MiB
+_LARGE_BLOCK = 2**22  # likewise, where sums over blocks are added up and round differently
 _BOUNDS = (1e-4, 1e6)  # of a temperature
 _NOISES = np.linspace(0.001, 0.25, 84)
 
@@ -40,17 +41,20 @@ def fit_temperature(log_joint: FloatArray, labels: IntArray) -> float:
     from scipy.optimize import brentq
 
     scores, labels = _select_labelled(log_joint, labels)
-    if not scores.any():
+    true, mean = np.empty(len(scores)), np.empty(len(scores))
+    for part, block in _blocks(scores):
+        true[part], mean[part] = block[np.arange(len(block)), labels[part]], block.mean(1)
+    if not mean.any():
         return 1.0
     share = 1 / len(scores)
-    target = scores[np.arange(len(scores)), labels].sum() + share * scores.mean(1).sum()
+    target = true.sum() + share * mean.sum()
 
     def gradient(log_temperature: float) -> float:
         """Derivative of the objective by beta: expected minus observed score."""
         expected = np.empty(len(scores))
-        for part in _chunks(scores):
-            weights = np.exp(scores[part] * np.exp(-log_temperature))
-            expected[part] = (weights * scores[part]).sum(1) / weights.sum(1)
+        for part, block in _blocks(scores):
+            weights = np.exp(block * np.exp(-log_temperature))
+            expected[part] = (weights * block).sum(1) / weights.sum(1)
         return float((1 + share) * expected.sum() - target)
 
     # The gradient falls with T. The root is sought in log T, which spans many orders of magnitude.
@@ -59,7 +63,9 @@ def fit_temperature(log_joint: FloatArray, labels: IntArray) -> float:
         return _BOUNDS[1]
     if gradient(low) <= 0:
         return _BOUNDS[0]
-    return float(np.exp(brentq(gradient, low, high, xtol=1e-12)))
+    log_temperature = brentq(gradient, low, high, xtol=1e-12)
+    scores = scores[:0]  # SciPy refers to `gradient` until the next garbage collection
+    return float(np.exp(log_temperature))
 
 
 def fit_temperature_and_noise(log_joint: FloatArray, labels: IntArray) -> tuple[float, float]:
@@ -85,8 +91,8 @@ def fit_temperature_and_noise(log_joint: FloatArray, labels: IntArray) -> tuple[
     def losses(log_temperature: float, noises: FloatArray) -> FloatArray:
         """Return the loss for each noise."""
         p_true, mean_log_p = np.empty(n), np.empty(n)
-        for part in _chunks(scores):
-            log_p = scores[part] * np.exp(-log_temperature)
+        for part, block in _blocks(scores):
+            log_p = block * np.exp(-log_temperature)
             log_p -= np.log(np.exp(log_p).sum(1, keepdims=True))
             p_true[part] = np.exp(log_p[np.arange(len(log_p)), truth[part]])
             mean_log_p[part] = log_p.mean(1)
@@ -129,22 +135,25 @@ def fit_class_bias(
     from scipy.optimize import minimize
 
     scores, truth = _select_labelled(log_joint, labels)
-    scores = scores / start
-    rows, classes = np.arange(len(scores)), scores.shape[1]
+    classes = scores.shape[1]
 
     def loss(values: FloatArray) -> tuple[float, FloatArray]:
         steepness, bias = np.exp(values[0]), values[1:]
-        logits = steepness * scores + bias
-        odds = np.exp(logits - logits.max(1, keepdims=True))
-        p = odds / odds.sum(1, keepdims=True)
-        p_true = p[rows, truth]
-        likelihood = np.maximum((1 - noise) * p_true + noise / classes, _TINY)
-        share = (1 - noise) * p_true / likelihood  # of the softmax in the likelihood's gradient
-        by_logit = share[:, None] * p
-        by_logit[rows, truth] -= share
-        gradient = np.array([steepness * (by_logit * scores).sum(), *by_logit.sum(0)])
-        penalty = strength * values @ values / 2
-        return float(penalty - np.log(likelihood).sum()), gradient + strength * values
+        total, gradient = strength * values @ values / 2, strength * values
+        for part, block in _blocks(scores, _LARGE_BLOCK):
+            rows, labels = np.arange(len(block)), truth[part]
+            block /= start
+            logits = steepness * block + bias
+            odds = np.exp(logits - logits.max(1, keepdims=True))
+            p = odds / odds.sum(1, keepdims=True)
+            p_true = p[rows, labels]
+            likelihood = np.maximum((1 - noise) * p_true + noise / classes, _TINY)
+            share = (1 - noise) * p_true / likelihood  # of the softmax in the likelihood's gradient
+            by_logit = share[:, None] * p
+            by_logit[rows, labels] -= share
+            total -= np.log(likelihood).sum()
+            gradient += np.array([steepness * (by_logit * block).sum(), *by_logit.sum(0)])
+        return float(total), gradient
 
     values = minimize(loss, np.zeros(1 + classes), jac=True, method="L-BFGS-B").x
     return float(start * np.exp(-values[0])), values[1:]
@@ -155,11 +164,26 @@ def temper_log_joint(log_joint: FloatArray, temperature: float, noise: float) ->
 
     .. math:: \log\big((1 - \epsilon) \, \mathrm{softmax}_k(\log p(x, k) / T) + \epsilon / K\big)
     """
+    result = np.empty(log_joint.shape)
+    for part, log_p in _temper_blocks(log_joint, temperature, noise):
+        result[part] = log_p
+    return result
+
+
+def temper_true_classes(log_joint: FloatArray, labels: IntArray, temperature: float, noise: float) -> Floats:
+    """Compute the entries of `temper_log_joint` for the labels, `(N,)`, without the others in memory."""
+    result = np.empty(len(labels))
+    for part, log_p in _temper_blocks(log_joint, temperature, noise):
+        result[part] = log_p[np.arange(len(log_p)), labels[part]]
+    return result
+
+
+def _temper_blocks(log_joint: FloatArray, temperature: float, noise: float) -> Iterator[tuple[slice, Floats]]:
     from scipy.special import log_softmax
 
-    log_p = log_softmax(np.asarray(log_joint, dtype=np.float64) / temperature, axis=1)
-    uniform = np.log(noise / log_p.shape[1]) if noise else -np.inf
-    return np.asarray(np.logaddexp(log_p + np.log1p(-noise), uniform))
+    uniform = np.log(noise / log_joint.shape[1]) if noise else -np.inf
+    for part, block in _blocks(log_joint, shift=False):
+        yield part, np.logaddexp(log_softmax(block / temperature, axis=1) + np.log1p(-noise), uniform)
 
 
 def margin_scale(log_joint: FloatArray) -> float:
@@ -168,25 +192,30 @@ def margin_scale(log_joint: FloatArray) -> float:
     A quantile this high describes rows that the model is certain of. A better model is uncertain of fewer
     rows, so means and medians of two models differ by more than their scale.
     """
-    first_two = np.partition(np.asarray(log_joint, dtype=np.float64), -2, axis=1)[:, -2:]
+    first_two = np.partition(log_joint, -2, axis=1)[:, -2:].astype(np.float64)
     return float(np.quantile(first_two[:, 1] - first_two[:, 0], 0.95))
 
 
-def _select_labelled(log_joint: FloatArray, labels: IntArray) -> tuple[Floats, IntArray]:
-    """Return the labelled rows minus their largest entry, and their labels; see `fit_temperature`."""
-    labels = np.asarray(labels)
+def _select_labelled(log_joint: FloatArray, labels: IntArray) -> tuple[FloatArray, IntArray]:
+    """Return the labelled rows and their labels; see `fit_temperature`."""
+    scores, labels = np.asarray(log_joint), np.asarray(labels)
     known = labels >= 0
-    scores, labels = np.asarray(log_joint, dtype=np.float64)[known], labels[known]
+    if not known.all():
+        scores, labels = scores[known], labels[known]
     fits = scores.ndim == 2 and len(scores) and labels.max() < scores.shape[1]
-    if not fits or not np.isfinite(scores).all():
+    if not fits or not np.isfinite([scores.min(), scores.max()]).all():
         raise ValueError("need finite log-densities (N, K) and at least one label in 0..K-1")
-    scores -= scores.max(1, keepdims=True)  # of a copy: a mask selects the rows
     return scores, labels
 
 
-def _chunks(scores: FloatArray) -> Iterator[slice]:
-    """Yield slices of the rows `(N, K)` whose temporary arrays fit into the cache."""
-    return iterate_batches(len(scores), max(1, _BLOCK // scores.shape[1]))
+def _blocks(scores: FloatArray, size: int = _BLOCK, *, shift: bool = True) -> Iterator[tuple[slice, Floats]]:
+    """Yield slices of the rows `(N, K)`, and these rows as float64, by default minus their largest entry.
+
+    Whole tables of thousands of classes would take all memory, and these blocks fit into the cache.
+    """
+    for part in iterate_batches(len(scores), max(1, size // scores.shape[1])):
+        block = scores[part].astype(np.float64)
+        yield part, block - block.max(1, keepdims=True) if shift else block
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from flowgmm_cli.evaluation.calibration import (
     fit_temperature_and_noise,
     margin_scale,
     temper_log_joint,
+    temper_true_classes,
 )
-from flowgmm_cli.evaluation.metrics import nll
 from flowgmm_cli.evaluation.result_warnings import is_informative
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import CalibrationConfig
@@ -106,6 +106,7 @@ def calibrate(
     model: Model,
     seed: int,
     out_of_fold: OutOfFold | None = None,
+    with_likelihoods: bool = False,
 ) -> Calibration:
     """Fit the temperature of a model.
 
@@ -116,6 +117,7 @@ def calibrate(
         train_folds: trains a model for each fold, with only the labels that it may see.
         encode: computes latents of training rows at some positions under a model.
         out_of_fold: predictions of a search that has trained folds already; None trains them here.
+        with_likelihoods: fit the likelihoods of the classes, too.
 
     Raises:
         RecipeError: `on: val` without a labelled validation split.
@@ -128,7 +130,7 @@ def calibrate(
             hint="set data.split.val_labels=true, or calibration.on=auto",
         )
     if val is not None and uses_validation(config, val[1]):
-        return _fit(config, log_joint(val[0]), val[1], "val", temperature)
+        return _fit(config, log_joint(val[0]), val[1], "val", temperature, with_likelihoods)
     sample = sample_unlabelled(labels)
     if out_of_fold is None:
         folds = calibration_folds(config, labels, seed=seed)
@@ -136,7 +138,8 @@ def calibrate(
             return Calibration(temperature, "training")
         models = train_folds(folds)
         out_of_fold = collect_out_of_fold(models, folds, labels, encode)
-    fitted = _fit(config, out_of_fold.log_joint, out_of_fold.labels, "cross_fit", temperature)
+    predictions = out_of_fold.log_joint, out_of_fold.labels
+    fitted = _fit(config, *predictions, "cross_fit", temperature, with_likelihoods)
     fitted = dataclasses.replace(fitted, out_of_fold=out_of_fold)
     if fitted.method == "training" or not len(sample):
         return fitted
@@ -177,15 +180,12 @@ def calibrate_folds(
 
     `temperature` is that of the objective, for too few labels.
     """
-    result = np.empty_like(out_of_fold.log_joint)
+    result = np.empty(out_of_fold.log_joint.shape)
     for fold in np.unique(out_of_fold.folds):
         own = out_of_fold.folds == fold
-        scores, labels = out_of_fold.log_joint[~own], out_of_fold.labels[~own]
-        fitted = 1.0, 0.0
-        if config.method != "none":
-            fitted = temperature, 0.0
-            if len(labels) >= _MIN_LABELS:
-                fitted = _fit_temperature(config, scores, labels)
+        fitted = (1.0 if config.method == "none" else temperature), 0.0
+        if config.method != "none" and (~own).sum() >= _MIN_LABELS:
+            fitted = _fit_temperature(config, out_of_fold.log_joint[~own], out_of_fold.labels[~own])
         result[own] = temper_log_joint(out_of_fold.log_joint[own], *fitted)
     return result
 
@@ -198,28 +198,33 @@ def _fit_temperature(config: CalibrationConfig, scores: LogJoint, labels: Labels
 
 
 def _fit(
-    config: CalibrationConfig, scores: LogJoint, labels: Labels, method: Method, fallback: float
+    config: CalibrationConfig,
+    scores: LogJoint,
+    labels: Labels,
+    method: Method,
+    fallback: float,
+    with_likelihoods: bool = True,
 ) -> Calibration:
     from scipy.stats import entropy
 
-    scores, labels = scores[labels >= 0], labels[labels >= 0]
+    known = labels >= 0
+    if not known.all():
+        scores, labels = scores[known], labels[known]
     if len(labels) < _MIN_LABELS:
         return Calibration(fallback, "training")
-    accuracy = float((scores.argmax(1) == labels).mean())
     temperature, noise = _fit_temperature(config, scores, labels)
-    # likelihoods do not depend on how often a class was labelled
-    counts = np.bincount(labels, minlength=scores.shape[1]) + 1
-    with_bias, bias = fit_class_bias(scores, labels, noise=noise, start=temperature)
-    likelihoods = Likelihoods(temperature / with_bias, tuple(bias - np.log(counts / counts.sum())))
-    log_p = temper_log_joint(scores, temperature, noise)
-    frequency_nll = float(entropy(np.bincount(labels)))
+    likelihoods = None
+    if with_likelihoods:  # they do not depend on how often a class was labelled
+        counts = np.bincount(labels, minlength=scores.shape[1]) + 1
+        with_bias, bias = fit_class_bias(scores, labels, noise=noise, start=temperature)
+        likelihoods = Likelihoods(temperature / with_bias, tuple(bias - np.log(counts / counts.sum())))
     return Calibration(
         temperature,
         method,
-        len(labels),
-        accuracy,
-        noise,
-        nll(log_p, labels),
-        frequency_nll,
+        rows=len(labels),
+        accuracy=float((scores.argmax(1) == labels).mean()),
+        noise=noise,
+        nll=-float(temper_true_classes(scores, labels, temperature, noise).mean()) + 0.0,  # no -0
+        frequency_nll=float(entropy(np.bincount(labels))),
         likelihoods=likelihoods,
     )

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,6 @@ import torch
 
 from flowgmm_cli.api import Latents
 from flowgmm_cli.formatting import pluralise
-from flowgmm_cli.mixture.specs import GMMConfig
 from flowgmm_cli.model import Ensemble, Model
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
@@ -23,14 +22,13 @@ from flowgmm_cli.trained_model import Member, encode
 from flowgmm_cli.training.calibration import (
     Calibration,
     calibrate,
-    calibrate_folds,
     calibration_folds,
     set_calibration,
     uses_validation,
 )
 from flowgmm_cli.training.distributed import Distributed
 from flowgmm_cli.training.fit_job import FitJob, TrainContext
-from flowgmm_cli.training.model_init import refine_class_prior, training_temperature
+from flowgmm_cli.training.model_init import prior_config, refine_class_prior, training_temperature
 from flowgmm_cli.training.out_of_fold import Fold, OutOfFold, split_labelled
 from flowgmm_cli.training.parallel_fits import fit_all
 from flowgmm_cli.training.plan import Stage, TrainingPlan
@@ -47,7 +45,7 @@ class FittedModel:
         first: result of the first member's training.
         steps: optimiser steps of all members.
         out_of_fold: predictions for labels that a training has not seen; None if no label was held out.
-        log_probabilities: `log p(k | x)` of these rows, calibrated, `(n, K)`.
+        temperature: temperature of the objective.
     """
 
     model: Model
@@ -57,7 +55,7 @@ class FittedModel:
     steps: int
     search: SearchResult | None
     out_of_fold: OutOfFold | None
-    log_probabilities: npt.NDArray[np.float64] | None
+    temperature: float
 
 
 def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
@@ -76,18 +74,16 @@ def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
     jobs = [FitJob(labels, member.changes, part) for member, part in zip(members, runs, strict=True)]
     fits = fit_all(context, jobs, title="train", unit="member")
     model: Model = fits[0].model if len(fits) == 1 else Ensemble([fit.model for fit in fits])
-    calibration = _calibrate(context, model, members, labels, result)
+    features, dims = context.data.preprocessor.dim, model.parts[0].mixture.dims
+    temperature = training_temperature(recipe, features=features, dims=dims)
+    calibration = _calibrate(context, model, members, labels, temperature, result)
     plan.finish()
     set_calibration(model, calibration)
-    if cast(GMMConfig, recipe.prior.config).class_prior == "estimated":
+    if prior_config(recipe).class_prior == "estimated":
         refine_class_prior(model, context.data.train.x, calibration.likelihoods)
     steps = sum(fit.progress.step for fit in fits)
     out_of_fold = result.cross_fitted() if result else calibration.out_of_fold
-    log_p = None
-    if out_of_fold is not None:
-        temperature = _training_temperature(context, model)
-        log_p = calibrate_folds(recipe.calibration, out_of_fold, temperature=temperature)
-    return FittedModel(model, members, calibration, fits[0], steps, result, out_of_fold, log_p)
+    return FittedModel(model, members, calibration, fits[0], steps, result, out_of_fold, temperature)
 
 
 def _stages(context: TrainContext, labels: npt.NDArray[np.int64]) -> list[Stage]:
@@ -141,6 +137,7 @@ def _calibrate(
     model: Model,
     members: Sequence[Member],
     labels: npt.NDArray[np.int64],
+    temperature: float,
     result: SearchResult | None,
 ) -> Calibration:
     recipe, data = context.recipe, context.data
@@ -161,15 +158,11 @@ def _calibrate(
         recipe.calibration,
         val=val,
         labels=labels,
-        temperature=_training_temperature(context, model),
+        temperature=temperature,
         train_folds=train_folds,
         encode=encode_train_rows,
         model=model,
         seed=recipe.run.seed,
         out_of_fold=result.mean_out_of_fold() if result else None,
+        with_likelihoods=prior_config(recipe).class_prior == "estimated",
     )
-
-
-def _training_temperature(context: TrainContext, model: Model) -> float:
-    dims = model.parts[0].mixture.dims
-    return training_temperature(context.recipe, features=context.data.preprocessor.dim, dims=dims)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +15,10 @@ from flowgmm_cli.model import Model
 from flowgmm_cli.seeds import derive_seed
 
 Labels = npt.NDArray[np.int64]
-LogJoint = npt.NDArray[np.float64]  # class log-densities
+LogJoint = npt.NDArray[np.floating[Any]]  # class log-densities, float32 as a model computes them
 Encode = Callable[[Model, npt.NDArray[np.intp]], Latents]  # training rows at some positions
 _MAX_SAMPLE_ROWS = 2000
+_MAX_ENTRIES = 2**25  # rows * classes of a table
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,15 @@ def split_labelled(labels: Labels, folds: int, *, seed: int) -> list[Fold]:
     """Split the labelled rows into stratified folds.
 
     The only row of its class is never held out, so that every fold has all classes. There are fewer folds if
-    no class has so many rows, and none if every class has a single row.
+    no class has so many rows, and none if every class has a single row. With thousands of classes a sample of
+    the rows is held out, for a table of all rows and classes would not fit into memory.
     """
-    rows = np.flatnonzero(labels >= 0)
-    counts = np.bincount(labels[rows])
+    rows, rng = np.flatnonzero(labels >= 0), np.random.default_rng(derive_seed(seed, "folds"))
+    counts = np.bincount(labels[rows], minlength=1)
     movable = rows[counts[labels[rows]] > 1]
-    number = assign_folds(labels[movable], folds, rng=np.random.default_rng(derive_seed(seed, "folds")))
+    if len(movable) > (most := _MAX_ENTRIES // len(counts)):
+        movable = np.sort(rng.choice(movable, most, replace=False))
+    number = assign_folds(labels[movable], folds, rng=rng)
     result = []
     for index in range(number.max(initial=-1) + 1):
         held_out = movable[number == index]
@@ -64,12 +69,6 @@ class OutOfFold:
     folds: npt.NDArray[np.int64]
     unlabelled: LogJoint
 
-    def select(self, mask: npt.NDArray[np.bool_]) -> OutOfFold:
-        """Select labelled rows by a mask `(n,)`."""
-        return OutOfFold(
-            self.log_joint[mask], self.labels[mask], self.rows[mask], self.folds[mask], self.unlabelled
-        )
-
 
 def collect_out_of_fold(
     models: Sequence[Model], folds: Sequence[Fold], labels: Labels, encode: Encode
@@ -88,12 +87,16 @@ def collect_out_of_fold(
 
 
 def log_joint(latents: Latents) -> LogJoint:
-    """Return the class log-densities of latents as float64."""
-    values: LogJoint = latents.class_log_prob.double().numpy()
+    """Return the class log-densities of latents."""
+    values: LogJoint = latents.class_log_prob.numpy()
     return values
 
 
 def sample_unlabelled(labels: Labels) -> npt.NDArray[np.intp]:
-    """Return positions of evenly spaced unlabelled rows, enough to measure a share to a percent."""
+    """Return positions of evenly spaced unlabelled rows, enough to measure a share to a percent.
+
+    With thousands of classes they are fewer, see `split_labelled`.
+    """
     rows = np.flatnonzero(labels < 0)
-    return rows[:: -(-len(rows) // _MAX_SAMPLE_ROWS) or 1]
+    most = min(_MAX_SAMPLE_ROWS, _MAX_ENTRIES // (4 * int(labels.max(initial=0) + 1)))
+    return rows[:: -(-len(rows) // most) or 1]

@@ -23,11 +23,12 @@ from flowgmm_cli.inference.ood_fit import describe_ood, fit_ood, require_scores
 from flowgmm_cli.inference.row_summary import summarise_rows
 from flowgmm_cli.inference.sampling import recentre_components
 from flowgmm_cli.processes import process_info
-from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.recipe.schema import CalibrationConfig, Recipe
 from flowgmm_cli.run_info import timestamp
 from flowgmm_cli.runs import Run, Status, link_latest
 from flowgmm_cli.seeds import seeded_layers
 from flowgmm_cli.trained_model import TrainedModel
+from flowgmm_cli.training.calibration import calibrate_folds
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 from flowgmm_cli.training.dataset import step_generator
 from flowgmm_cli.training.distributed import Distributed
@@ -175,7 +176,7 @@ def _train(train_context: TrainContext, run: Run, context: DataContext) -> Train
     )
     fitted = fit_model(train_context, run=run)
     trained = _save(train_context, fitted, run, context)
-    cross_fitted = _evaluate_cross_fitted(fitted, data, run)
+    cross_fitted = _evaluate_cross_fitted(train_context.recipe.calibration, fitted, data, run)
     test = _test(trained, data, run)
     results = test or cross_fitted
     if results:
@@ -245,13 +246,20 @@ def _hash_labelled_rows(data: PreparedData) -> npt.NDArray[np.uint64]:
     return np.unique(np.concatenate([row_hashes(rows.take(rows.labels >= 0), columns) for rows in used]))
 
 
-def _evaluate_cross_fitted(fitted: FittedModel, data: PreparedData, run: Run) -> Evaluation | None:
+def _evaluate_cross_fitted(
+    config: CalibrationConfig, fitted: FittedModel, data: PreparedData, run: Run
+) -> Evaluation | None:
     """Write and evaluate the predictions of the folds; None without folds."""
-    rows, held_out, log_p = data.rows, fitted.out_of_fold, fitted.log_probabilities
-    if held_out is None or log_p is None:
+    rows, held_out = data.rows, fitted.out_of_fold
+    if held_out is None:
         return None
     predictions = collect_cross_fitted(
-        rows.train, rows.columns, log_p, rows.class_names, positions=held_out.rows, folds=held_out.folds
+        rows.train,
+        rows.columns,
+        calibrate_folds(config, held_out, temperature=fitted.temperature),
+        rows.class_names,
+        positions=held_out.rows,
+        folds=held_out.folds,
     )
     predictions.save(cross_fitted_file(run))
     return evaluate_cross_fitted(predictions, run)

@@ -20,16 +20,21 @@ import numpy.typing as npt
 import torch
 
 from flowgmm_cli.errors import RunError
-from flowgmm_cli.evaluation.calibration import fit_temperature, temper_log_joint
+from flowgmm_cli.evaluation.calibration import fit_temperature, temper_true_classes
 from flowgmm_cli.evaluation.intervals import compare_means
-from flowgmm_cli.evaluation.metrics import nll
 from flowgmm_cli.files import MALFORMED, read_json, read_tensors, write_json, write_tensors
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained_model import encode
 from flowgmm_cli.training.fit_job import FitJob, TrainContext
-from flowgmm_cli.training.out_of_fold import Fold, OutOfFold, collect_out_of_fold, split_labelled
+from flowgmm_cli.training.out_of_fold import (
+    Fold,
+    LogJoint,
+    OutOfFold,
+    collect_out_of_fold,
+    split_labelled,
+)
 from flowgmm_cli.training.parallel_fits import fit_all
 from flowgmm_cli.training.prepare import PreparedData
 
@@ -69,8 +74,8 @@ class CandidateResult:
 
     def score_without(self, fold: int) -> float:
         """Score without the held-out labels of a fold."""
-        others = self.out_of_fold.select(self.out_of_fold.folds != fold)
-        return self._score(nll(_temper(others), others.labels)) if len(others.labels) else 0.0
+        others = self.out_of_fold.folds != fold
+        return self._score(float(_log_losses(self.out_of_fold, others).mean())) if others.any() else 0.0
 
     def _score(self, nll: float) -> float:
         return -nll + _AGREEMENT_WEIGHT * self.agreement + _DENSITY_WEIGHT * self.density
@@ -107,10 +112,8 @@ class SearchResult:
         parts = [candidate.out_of_fold for candidate in self.kept]
         if not parts or not len(parts[0].labels):
             return None
-        log_joint = np.mean([part.log_joint for part in parts], axis=0)
-        return replace(
-            parts[0], log_joint=log_joint, unlabelled=np.mean([part.unlabelled for part in parts], axis=0)
-        )
+        log_joint, unlabelled = _mean([part.log_joint for part in parts]), [part.unlabelled for part in parts]
+        return replace(parts[0], log_joint=log_joint, unlabelled=_mean(unlabelled))
 
     def cross_fitted(self) -> OutOfFold | None:
         """Mean predictions of the candidates that are kept without the labels of each row's fold.
@@ -121,12 +124,12 @@ class SearchResult:
         mean = self.mean_out_of_fold()
         if mean is None:
             return None
-        log_joint = mean.log_joint.copy()
+        log_joint = np.empty_like(mean.log_joint)
         for fold in np.unique(mean.folds):
             ranked = sorted(self.results, key=lambda candidate: -candidate.score_without(fold))
             own = mean.folds == fold
             parts = [candidate.out_of_fold.log_joint[own] for candidate in ranked[: len(self.kept)]]
-            log_joint[own] = np.mean(parts, axis=0)
+            log_joint[own] = _mean(parts)
         return replace(mean, log_joint=log_joint)
 
     def describe_gain(self) -> str:
@@ -139,10 +142,10 @@ class SearchResult:
             return ""
         if [item.name for item in self.kept] == [plain.name]:
             return "the recipe is kept as it is"
-        rows = np.arange(len(kept.labels))
-        losses = [-_temper(part)[rows, kept.labels] for part in (plain.out_of_fold, kept)]
+        losses = [_log_losses(part) for part in (plain.out_of_fold, kept)]
         before, after = (float(loss.mean()) for loss in losses)
-        chance = "" if len(rows) > 1 and compare_means(*losses).significant else ": no difference can be seen"
+        significant = len(kept.labels) > 1 and compare_means(*losses).significant
+        chance = "" if significant else ": no difference can be seen"
         return (
             f"log loss {after:.3f} on labels not seen with the candidates that the other folds choose, "
             f"{before:.3f} with the recipe as it is (--no-auto){chance}"
@@ -216,20 +219,23 @@ def _measure(
     )
     unseen = (x if data.val is None else data.val.x)[:_DENSITY_ROWS]
     densities = [float(encode(model, unseen).log_prob().double().mean()) / x.shape[1] for model in models]
-    tempered = _temper(out_of_fold)
     return {
         "out_of_fold": out_of_fold,
-        "accuracy": float((tempered.argmax(1) == out_of_fold.labels).mean()),
-        "nll": nll(tempered, out_of_fold.labels),
+        "accuracy": float((out_of_fold.log_joint.argmax(1) == out_of_fold.labels).mean()),
+        "nll": float(_log_losses(out_of_fold).mean()) + 0.0,  # no -0
         "agreement": _agreement(out_of_fold.unlabelled.argmax(2)),
         "density": float(np.mean(densities)),
     }
 
 
-def _temper(out_of_fold: OutOfFold) -> npt.NDArray[np.float64]:
-    """Log-probabilities at the best temperature."""
-    temperature = fit_temperature(out_of_fold.log_joint, out_of_fold.labels)
-    return temper_log_joint(out_of_fold.log_joint, temperature, 0.0)
+def _mean(tables: Sequence[LogJoint]) -> npt.NDArray[np.float64]:
+    return np.asarray(np.mean(tables, axis=0, dtype=np.float64))
+
+
+def _log_losses(out_of_fold: OutOfFold, mask: Any = slice(None)) -> npt.NDArray[np.float64]:
+    """Log losses of rows `(n,)` at the best temperature."""
+    scores, labels = out_of_fold.log_joint[mask], out_of_fold.labels[mask]
+    return -temper_true_classes(scores, labels, fit_temperature(scores, labels), 0.0)
 
 
 def _agreement(classes: npt.NDArray[np.intp]) -> float:

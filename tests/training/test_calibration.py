@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -17,7 +18,7 @@ from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.evaluation.calibration import fit_temperature, fit_temperature_and_noise
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import CalibrationConfig, TrainConfig
-from flowgmm_cli.training.calibration import Calibration, calibrate, calibrate_folds
+from flowgmm_cli.training.calibration import Calibration, _fit, calibrate, calibrate_folds
 from flowgmm_cli.training.fit_job import shorten
 from flowgmm_cli.training.out_of_fold import Fold, OutOfFold, sample_unlabelled, split_labelled
 
@@ -251,6 +252,39 @@ def test_each_label_is_held_out_once_and_no_class_is_lost(labels: list[int], fol
         rest = np.delete(np.arange(len(labels)), fold.held_out)
         assert (fold.visible[rest] == given_labels[rest]).all()
         assert set(fold.visible[fold.visible >= 0]) == set(given_labels[given_labels >= 0])
+
+
+@pytest.mark.parametrize("classes", [10, 3000])
+def test_tables_of_rows_and_classes_have_a_limit(monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
+    monkeypatch.setattr("flowgmm_cli.training.out_of_fold._MAX_ENTRIES", 2**21)
+    labels = np.append(np.arange(9000) % classes, np.full(5000, -1))
+    result = split_labelled(labels, 4, seed=0)
+    held_out = np.concatenate([fold.held_out for fold in result])
+    assert len(set(held_out.tolist())) == len(held_out) == min(9000, 2**21 // classes)
+    for fold in result:  # labels of rows beyond the limit are never hidden
+        np.testing.assert_array_equal(np.flatnonzero(fold.visible != labels), np.sort(fold.held_out))
+        assert len(np.unique(fold.visible)) == 1 + classes
+    assert len(sample_unlabelled(labels)) <= min(2000, 2**21 // (4 * classes))
+
+
+def test_a_calibration_keeps_no_second_table_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowgmm_cli.evaluation.calibration._LARGE_BLOCK", 2**18)
+    labels = np.arange(6000) % 1000
+    scores = np.random.default_rng(0).normal(size=(6000, 1000)).astype(np.float32)
+    scores[np.arange(6000), labels] += 4
+    table = OutOfFold(scores, labels, np.arange(6000), np.arange(6000) % 3, np.empty((1, 0, 1000)))
+    config = CalibrationConfig(noise=False)
+    run(labels_of(8, 8, 8))  # imports
+    tracemalloc.start()
+    try:
+        assert _fit(config, scores, labels, "cross_fit", 1.0, with_likelihoods=True).likelihoods
+        assert tracemalloc.get_traced_memory()[1] < scores.nbytes
+        tracemalloc.reset_peak()
+        result = calibrate_folds(config, table, temperature=1.0)
+        assert result.dtype == np.float64
+        assert tracemalloc.get_traced_memory()[1] < result.nbytes + 2 * scores.nbytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_folds_depend_on_the_seed_alone() -> None:
