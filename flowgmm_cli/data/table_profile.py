@@ -213,9 +213,14 @@ def find_label_column(table: Table, name: str | None) -> str:
     if name is not None:
         table.column(name, key="data.label")
         return name
-    named = [name for name in table.names if name.strip().casefold() in _LABEL_NAMES]
-    named = [name for name in named if 2 <= len(_counts(table, name)) <= _MAX_CLASSES]
-    candidates = named or [name for name in table.names if _is_candidate(table, name)]
+    counts = {name: c for name in table.names if 2 <= len(c := _counts(table, name)) <= _MAX_CLASSES}
+    candidates = [name for name in counts if name.strip().casefold() in _LABEL_NAMES] or [
+        name
+        for name, cells in counts.items()
+        if len(cells) <= _MAX_CANDIDATE_CLASSES
+        and min(cells.values()) > 1
+        and numbers(table.data[name]) is None
+    ]
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
@@ -226,7 +231,7 @@ def find_label_column(table: Table, name: str | None) -> str:
         )
     raise UsageError(
         f"{table.where}: several columns may be the class",
-        details=[f"{name}: {_summarise(_counts(table, name))}" for name in candidates],
+        details=[f"{name}: {_summarise(counts[name])}" for name in candidates],
         hint=f"name one of them, for instance --label {quote(candidates[0])}",
     )
 
@@ -260,13 +265,6 @@ def _counts(table: Table, name: str) -> Counter[str]:
     except DataError:  # lists or objects
         return Counter()
     return Counter(cell for cell in cells if cell is not None)
-
-
-def _is_candidate(table: Table, name: str) -> bool:
-    """Return True if a column of words has few enough values to be a label."""
-    counts = _counts(table, name)
-    few = 2 <= len(counts) <= _MAX_CANDIDATE_CLASSES
-    return few and min(counts.values()) > 1 and numbers(table.data[name]) is None
 
 
 def _summarise(counts: Mapping[str, int], most: int = 5) -> str:

@@ -1,6 +1,7 @@
 import sys
 import threading
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -39,16 +40,12 @@ def test_each_distinct_text_is_encoded_once_ever(context):
     assert second.asked == ["c"]
 
 
-def test_another_encoder_has_its_own_vectors(context):
-    encode(Counting(), ["a"], context)
-    other = Counting("counting 2")
-    encode(other, ["a"], context)
-    assert other.asked == ["a"]
-
-
-def test_an_encoder_without_a_key_leaves_nothing_behind(context):
+def test_another_encoder_has_its_own_vectors_and_those_without_a_key_leave_none(context):
     encode(Counting(key=None), ["a"], context)
     assert not Path(context.cache_dir).exists()
+    encode(Counting(), ["a"], context)
+    encode(other := Counting("counting 2"), ["a"], context)
+    assert other.asked == ["a"]
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "foreign", "pickle"])
@@ -56,21 +53,17 @@ def test_a_damaged_part_is_passed_over_and_replaced(context, damage):
     texts = [f"text {i}" for i in range(20)]
     truth = encode(Counting(), texts, context)
     (part,) = parts(context)
-    content = bytearray(part.read_bytes())
-    match damage:
-        case "truncate":
-            content = content[: len(content) // 2]
-        case "flip":
-            content[len(content) // 2] ^= 0x10
-        case "empty":
-            content = bytearray()
-        case "foreign":
-            content = bytearray(b"not an npy file at all")
-        case "pickle":
-            with part.open("wb") as stream:
-                np.save(stream, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-            content = bytearray(part.read_bytes())
-    part.write_bytes(content)
+    content = part.read_bytes()
+    middle, objects = len(content) // 2, BytesIO()
+    np.save(objects, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    damaged = {
+        "truncate": content[:middle],
+        "flip": content[:middle] + bytes([content[middle] ^ 0x10]) + content[middle + 1 :],
+        "empty": b"",
+        "foreign": b"not an npy file at all",
+        "pickle": objects.getvalue(),
+    }
+    part.write_bytes(damaged[damage])
     again = Counting()
     assert (encode(again, texts, context) == truth).all()
     assert again.asked == texts

@@ -22,12 +22,8 @@ def test_every_source_has_the_shared_parameters():
     assert all(isinstance(spec, TransformSpec) for spec in TRANSFORMS.values())
 
 
-@pytest.mark.parametrize("dim", [5, 0.5, None])
-def test_pca_takes_a_number_a_share_or_nothing(dim):
-    assert PcaConfig(dim=dim).dim == dim
-
-
-@pytest.mark.parametrize("dim", [0, -1, 1.0, 1.5, "all", True])
-def test_pca_refuses_what_is_neither(dim):
-    with pytest.raises(ValidationError):
-        PcaConfig(dim=dim)
+def test_pca_takes_a_number_a_share_or_nothing():
+    assert [PcaConfig(dim=dim).dim for dim in (5, 0.5, None)] == [5, 0.5, None]
+    for dim in (0, -1, 1.0, 1.5, "all", True):
+        with pytest.raises(ValidationError):
+            PcaConfig(dim=dim)

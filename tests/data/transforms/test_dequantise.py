@@ -47,6 +47,8 @@ def test_the_log_determinant_is_the_volume_of_a_step():
     assert log_det.dtype == torch.float64
     np.testing.assert_allclose(log_det, -12 * math.log(256))
     assert make(12, 256)(pixels(rows=0))[1].shape == (0,)
+    z, log_det = make(5)(torch.zeros(3, 5, device="meta"))
+    assert (z.shape, log_det.device.type) == ((3, 5), "meta")
 
 
 def test_noise_depends_on_the_row_and_on_nothing_else():
@@ -103,13 +105,4 @@ def test_fractions_that_views_make_are_rounded_into_the_range():
 def test_other_numbers_are_refused(rows, message):
     with pytest.raises(DataError, match=message):
         make(2).fit(torch.tensor(rows))
-
-
-def test_fit_takes_uint8():
     make(12).fit(pixels().to(torch.uint8))
-
-
-def test_it_runs_on_the_meta_device():
-    z, log_det = make(5)(torch.zeros(3, 5, device="meta"))
-    assert z.shape == (3, 5)
-    assert log_det.device.type == "meta"
