@@ -19,8 +19,8 @@ from flowgmm_cli.api import Baseline, Component
 from flowgmm_cli.baselines.base import ChoosesSettings
 from flowgmm_cli.data.array_types import FloatArray, Floats, IntArray
 from flowgmm_cli.errors import FlowgmmError, PluginError
+from flowgmm_cli.evaluation.evaluation_file import CrossFittedPredictions, StoredPredictions
 from flowgmm_cli.evaluation.metrics import BaselineMetrics, BaselineResult, Evaluation, log_probabilities
-from flowgmm_cli.evaluation.predictions import CrossFittedPredictions, StoredPredictions
 from flowgmm_cli.evaluation.verdict import Outcome, judge
 from flowgmm_cli.plugins.registry import registry
 

@@ -14,12 +14,13 @@ from flowgmm_cli.data.splits import SplitData
 from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.evaluation.evaluation_file import (
     CROSS_FITTED,
+    CrossFittedPredictions,
+    collect_predictions,
     cross_fitted_file,
     evaluate_cross_fitted,
     save_evaluation,
 )
 from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
-from flowgmm_cli.evaluation.predictions import CrossFittedPredictions, collect_predictions
 from flowgmm_cli.formatting import method_name
 from flowgmm_cli.inference.inputs import load_run_rows
 from flowgmm_cli.inference.scores import Scores

@@ -161,13 +161,8 @@ def score(
         trained.require_detector()
     context = context or DataContext()
     target = find_device(device, option="--device ", names=("auto", "cpu", "cuda"))
-    settings: dict[str, Any] = {
-        "name": reader.name,
-        "scores": names,
-        "rule": rule,
-        "space": space,
-        "on_error": on_error,
-    }
+    settings: dict[str, Any] = {"name": reader.name, "scores": names, "rule": rule}
+    settings |= {"space": space, "on_error": on_error}
     drift = drift or Drift(trained, reader.name)
     chunks = _add_rows(reader, drift)
     threads = torch.get_num_threads()

@@ -10,14 +10,13 @@ from typing import Any, Literal
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import RecipeError, RunError
-from flowgmm_cli.evaluation.evaluation_file import load_predictions
+from flowgmm_cli.evaluation.evaluation_file import load_predictions, match_rows
 from flowgmm_cli.evaluation.intervals import (
     Difference,
     compare_accuracies,
     compare_independent_accuracies,
     compare_means,
 )
-from flowgmm_cli.evaluation.predictions import match_rows
 from flowgmm_cli.files import write_text
 from flowgmm_cli.formatting import format_number
 from flowgmm_cli.recipe.node import format_path

@@ -15,9 +15,14 @@ from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.devices import Engine, create_engine, deterministic
 from flowgmm_cli.errors import InterruptedRunError, RunError
-from flowgmm_cli.evaluation.evaluation_file import cross_fitted_file, evaluate_cross_fitted, save_evaluation
+from flowgmm_cli.evaluation.evaluation_file import (
+    collect_cross_fitted,
+    collect_predictions,
+    cross_fitted_file,
+    evaluate_cross_fitted,
+    save_evaluation,
+)
 from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
-from flowgmm_cli.evaluation.predictions import collect_cross_fitted, collect_predictions
 from flowgmm_cli.evaluation.result_warnings import ResultWarning, label_warnings, model_warnings
 from flowgmm_cli.inference.ood_fit import describe_ood, fit_ood, require_scores
 from flowgmm_cli.inference.row_summary import summarise_rows

@@ -16,8 +16,8 @@ from flowgmm_cli.baselines.base import ChoosesSettings
 from flowgmm_cli.baselines.run import ComparedRows, compare_with_baselines, predict_baselines
 from flowgmm_cli.baselines.specs import SPECS
 from flowgmm_cli.evaluation.cross_validation import assign_folds
+from flowgmm_cli.evaluation.evaluation_file import CrossFittedPredictions, StoredPredictions
 from flowgmm_cli.evaluation.metrics import Evaluation, classification_metrics
-from flowgmm_cli.evaluation.predictions import CrossFittedPredictions, StoredPredictions
 from flowgmm_cli.plugins.registry import registry
 
 CLASSES = tuple("0123456789")

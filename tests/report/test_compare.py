@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 
 from flowgmm_cli.errors import RunError
-from flowgmm_cli.evaluation.evaluation_file import evaluate_cross_fitted, load_predictions, save_evaluation
-from flowgmm_cli.evaluation.predictions import StoredPredictions
+from flowgmm_cli.evaluation.evaluation_file import (
+    StoredPredictions,
+    evaluate_cross_fitted,
+    load_predictions,
+    save_evaluation,
+)
 from flowgmm_cli.report.compare import compare, write_comparison
 from flowgmm_cli.runs import Run
 

@@ -10,7 +10,7 @@ import torch
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import DataError, RunError
-from flowgmm_cli.evaluation.predictions import CrossFittedPredictions
+from flowgmm_cli.evaluation.evaluation_file import CrossFittedPredictions
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.runs import create_run
 from flowgmm_cli.trained_model import TrainedModel
