@@ -10,6 +10,7 @@ from threading import Lock
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from flowgmm_cli.data.array_types import Bytes
 from flowgmm_cli.data.images.format import WHITE, ImageFormat, ImageHeader
@@ -109,7 +110,9 @@ def _open(content: Content) -> Iterator[Image.Image]:
 
 
 def _header(image: Image.Image) -> ImageHeader:
-    width, height = _size_on_disk(image)
+    width, height = image.size
+    if isinstance(image, TiffImageFile):  # newer versions of Pillow give the size after rotation
+        width, height = int(image.tag_v2[_WIDTH]), int(image.tag_v2[_HEIGHT])
     if _orientation(image) in _SIDEWAYS:
         width, height = height, width
     return ImageHeader(height, width, _has_colour(image))
@@ -123,14 +126,6 @@ def _orientation(image: Image.Image) -> int | None:
     except Exception:  # a damaged tag does not affect the pixels
         return None
     return orientation if isinstance(orientation, int) else None
-
-
-def _size_on_disk(image: Image.Image) -> tuple[int, int]:
-    """Return width and height before rotation; newer versions of Pillow give those after it for a TIFF."""
-    tags = getattr(image, "tag_v2", None)
-    if image.format == "TIFF" and tags is not None:
-        return int(tags[_WIDTH]), int(tags[_HEIGHT])
-    return image.size
 
 
 def _has_colour(image: Image.Image) -> bool:
