@@ -267,9 +267,7 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Class
         folder = Path(folder)
         values = read_json(folder / _FILE, "classifier")
         if values.get("format") != FORMAT:
-            raise RunError(
-                f"{folder} holds a classifier in the format {values.get('format')!r}, not {FORMAT!r}"
-            )
+            raise RunError(f"{folder} holds a classifier of format {values.get('format')!r}, not {FORMAT!r}")
         trained = TrainedModel.load(folder)
         try:
             classifier = cls(**values["parameters"])
@@ -315,10 +313,8 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Class
     def _read_rows(self, X: Any) -> Rows:  # noqa: N803
         frame = read_frame(X, numbers=True)
         if frame is None:
-            names = ", ".join(self.feature_names_in_)
-            raise ValueError(
-                f"X is a {type(X).__name__}; the classifier was fitted to a data frame with {names}"
-            )
+            kind, names = type(X).__name__, ", ".join(self.feature_names_in_)
+            raise ValueError(f"X is a {kind}; the classifier was fitted to a data frame with {names}")
         try:
             return rows_of_frame(frame, self.trained_)
         except DataError as error:

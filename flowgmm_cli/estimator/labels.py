@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from flowgmm_cli.data.labels import is_unlabelled
 
+Array = npt.NDArray[Any]
 Codes = npt.NDArray[np.int64]
 
 
@@ -29,9 +30,7 @@ def mark_unlabelled(y: Any) -> Any:
     return marked
 
 
-def select_labelled(
-    y: npt.NDArray[Any], classes: npt.NDArray[Any]
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[Any]]:
+def select_labelled(y: Array, classes: Array) -> tuple[npt.NDArray[np.bool_], Array]:
     """Return a mask of the labelled rows, `(N,)`, and their labels; -1 is a label if it is in `classes`.
 
     Raises:
@@ -45,7 +44,7 @@ def select_labelled(
     return known, _to_plain_array(y[known]) if y.dtype == object else y[known]
 
 
-def read_labels(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Codes]:
+def read_labels(y: Array) -> tuple[Array, Codes]:
     """Separate classes from missing labels.
 
     In an array of numbers -1 is a missing label, in an array of objects -1 or None; in an array of strings no
@@ -78,15 +77,13 @@ def read_labels(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Codes]:
         classes, index = np.unique(y, return_inverse=True)
         missing = np.zeros(len(y), dtype=bool)
     if len(classes) < 2:
-        raise ValueError(
-            f"the labels in y are of only one class, {classes[0]!r}; at least 2 classes are needed"
-        )
+        raise ValueError(f"the labels in y are of only one class, {classes[0]!r}; at least 2 are needed")
     codes = np.full(len(y), -1, dtype=np.int64)
     codes[~missing] = index
     return classes, codes
 
 
-def _find_missing(y: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def _find_missing(y: Array) -> npt.NDArray[np.bool_]:
     if y.dtype.kind in "US" and (y == np.array("-1", dtype=y.dtype.kind)).any():
         raise ValueError(
             'y is an array of strings with "-1" among them; to mark unlabelled rows, use '
@@ -97,7 +94,7 @@ def _find_missing(y: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return np.asarray(y == -1) if y.dtype.kind in "if" else np.zeros(len(y), dtype=bool)
 
 
-def _to_plain_array(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _to_plain_array(labels: Array) -> Array:
     """Convert objects to an array of strings or numbers."""
     if len({isinstance(label, str) for label in labels}) > 1:
         raise ValueError("y mixes strings and numbers; classes must be all of one kind")

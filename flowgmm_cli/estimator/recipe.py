@@ -21,9 +21,7 @@ FRAME: dict[str, Any] = {"use": "csv", "path": "rows-in-memory", "label": "(y)"}
 _MIN_STEPS = 100
 
 
-def default_recipe(
-    parameters: Mapping[str, Any], *, rows: int, source: Mapping[str, Any] = ARRAY
-) -> dict[str, Any]:
+def default_recipe(parameters: Mapping[str, Any], *, rows: int, source: Mapping[str, Any]) -> dict[str, Any]:
     """Return the default recipe of an estimator with these parameters as plain values.
 
     It is the recipe `csv` without its limit on far values, which would truncate the density.

@@ -20,9 +20,7 @@ class RealNVPConfig(Config):
         lt=1,
         description="probability that a unit after a conditioner's first ReLU is dropped in training",
     )
-    actnorm: bool = Field(
-        False, description="standardise each feature before each coupling, initialised from the data"
-    )
+    actnorm: bool = Field(False, description="standardise features before a coupling, initialised from data")
     mixing: Literal["none", "permutation", "lu"] = Field(
         "none",
         description="layer that mixes the features before each coupling: none (the halves swap roles), a "
@@ -89,18 +87,14 @@ class RealNVPImageConfig(ImageFlowConfig):
     )
     channel: int = Field(3, ge=0, le=64, description="channel couplings of each scale but the last")
     blocks: int = Field(2, ge=0, le=32, description="residual blocks of a conditioner")
-    actnorm: bool = Field(
-        True, description="standardise each channel before each coupling, initialised from the data"
-    )
+    actnorm: bool = Field(True, description="standardise channels before a coupling, initialised from data")
 
 
 class GlowConfig(ImageFlowConfig):
     """Parameters of `glow`."""
 
     scales: int = Field(2, ge=1, le=8, description="number of scales; the image halves at each of them")
-    steps: int = Field(
-        8, ge=1, le=128, description="steps of each scale: actnorm, 1 by 1 convolution, coupling"
-    )
+    steps: int = Field(8, ge=1, le=128, description="steps of a scale: actnorm, 1 by 1 convolution, coupling")
 
 
 SPECS: dict[str, Spec] = {

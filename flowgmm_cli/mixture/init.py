@@ -124,9 +124,7 @@ def simplex_means(config: GMMConfig, latents: TrainingLatents, generator: torch.
     return InitialMeans.with_equal_weights(means, components=config.components)
 
 
-def means_from_recipe(
-    config: GMMConfig, latents: TrainingLatents, generator: torch.Generator
-) -> InitialMeans:
+def recipe_means(config: GMMConfig, latents: TrainingLatents, generator: torch.Generator) -> InitialMeans:
     """Points of the recipe. Raises `RecipeError` if their number or length does not fit the data."""
     points = config.points or []
     count = latents.classes * config.components
@@ -148,9 +146,8 @@ def kmeans_means(config: GMMConfig, latents: TrainingLatents, generator: torch.G
     """
     latents.require_every_class()
     classes, count = latents.classes, latents.classes * config.components
-    labelled, unlabelled = (
-        x[:, : latents.dims].float().cpu().numpy() for x in (latents.labelled, latents.unlabelled)
-    )
+    both = (latents.labelled, latents.unlabelled)
+    labelled, unlabelled = (x[:, : latents.dims].float().cpu().numpy() for x in both)
     labels, x = latents.labels.cpu().numpy(), np.concatenate([labelled, unlabelled])
     if len(x) < count:
         raise DataError(
@@ -277,7 +274,7 @@ INITIALISERS: dict[str, Initialiser] = {
     "latent": class_means(label_responsibilities),  # until the end of the warm-up, see training.warm_up
     "random": random_means,
     "simplex": simplex_means,
-    "given": means_from_recipe,
+    "given": recipe_means,
 }
 
 USES_UNLABELLED = frozenset({"logistic_regression", "label_spreading", "kmeans"})

@@ -57,9 +57,7 @@ class GMMConfig(Config):
     shared_covariance: bool = Field(False, description="the same covariance for all components")
     learn_means: bool = Field(True, description="train the means")
     learn_scales: bool = Field(True, description="train the standard deviations")
-    learn_weights: bool = Field(
-        False, description="train the class weights; `class_prior` gives their initial values"
-    )
+    learn_weights: bool = Field(False, description="train the class weights, from those of `class_prior` on")
     learn_component_weights: bool = Field(
         True, description="train the weights of the components within their class, if there are several"
     )
@@ -100,13 +98,9 @@ class GMMConfig(Config):
     @model_validator(mode="after")
     def _learn_rest_needs_nuisance_dimensions(self) -> GMMConfig:
         if self.dims is not None and self.scales is not None:
-            raise ValueError(
-                "give `dims` or `scales`, not both: each says which dimensions carry the classes"
-            )
+            raise ValueError("give `dims` or `scales`, not both: each says which dimensions carry classes")
         if self.learn_rest and self.dims is None and self.scales is None:
-            raise ValueError(
-                "learn_rest needs `dims` or `scales`: without them every dimension carries the classes"
-            )
+            raise ValueError("learn_rest needs `dims` or `scales`: without, all dimensions carry classes")
         return self
 
 

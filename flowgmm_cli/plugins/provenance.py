@@ -44,9 +44,8 @@ def require(components: Components, *, what: str, known: Registry | None = None)
             if entry.digest != component.get("sha256"):
                 warnings[f"{entry.path} has changed since {what} was made with it"] = None
         elif entry.version != component.get("version"):
-            warnings[
-                f"{what} was made with {package} {component.get('version')}; installed is {entry.version}"
-            ] = None
+            original = f"{package} {component.get('version')}"
+            warnings[f"{what} was made with {original}; installed is {entry.version}"] = None
     return list(warnings)
 
 

@@ -135,9 +135,7 @@ def _names(package: str, kind: str) -> tuple[str, str]:
     elif name in Builtins()[kind]:
         reason = f"flowgmm has a {kind} `{name}` of its own"
     if reason:
-        raise UsageError(
-            f"`{package}` cannot be the name of a package: {reason}", hint="such as flowgmm-mine"
-        )
+        raise UsageError(f"`{package}` cannot be a package's name: {reason}", hint="such as flowgmm-mine")
     return module, name
 
 

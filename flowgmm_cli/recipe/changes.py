@@ -155,9 +155,7 @@ def read_entry(key: str, value: Node, section: Path = ()) -> Change:
     parts = key.removesuffix("!").split(".")
     removes = key.endswith("!")
     if not all(part.strip() for part in parts) or len(section) + len(parts) > MAX_DEPTH:
-        raise RecipeError(
-            f"cannot read the key `{shorten(key)}`; a key is `section.key`, such as train.epochs"
-        )
+        raise RecipeError(f"cannot read the key `{shorten(key)}`; a key is `section.key`, like train.epochs")
     if removes and value.value is not None:
         raise RecipeError(f"`{path}` removes a key, so it takes no value")
     if (*section, *parts)[0] == OVERLAYS_KEY:

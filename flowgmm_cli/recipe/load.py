@@ -264,10 +264,8 @@ def _open(
 ) -> _Source:
     known = registry or plugins.registry()
     path = find_recipe(name_or_path, known)
-    text = read_text(path)
-    return _Source(
-        _read(text, str(path)), path, known, text, words, os.environ if environ is None else environ
-    )
+    text, environ = read_text(path), os.environ if environ is None else environ
+    return _Source(_read(text, str(path)), path, known, text, words, environ)
 
 
 def _read(text: str, name: str) -> Node:

@@ -89,13 +89,9 @@ class CalibrationConfig(Config):
     on: Literal["auto", "val", "cross_fit"] = Field(
         "auto", description="rows it is fitted on: labelled held-out rows, or folds of the labelled rows"
     )
-    noise: bool = Field(
-        True, description="fit, with the temperature, a share of labels that are independent of the row"
-    )
+    noise: bool = Field(True, description="fit with the temperature a share of labels independent of the row")
     folds: int = Field(4, ge=2, le=10, description="folds of a cross-fit")
-    epochs: float = Field(
-        0.3, gt=0, le=1, description="length of a fold's training, as a share of train.epochs"
-    )
+    epochs: float = Field(0.3, gt=0, le=1, description="length of a fold's training, a share of train.epochs")
 
 
 class SearchConfig(Config):
@@ -147,12 +143,8 @@ class OodConfig(Config):
         description="scores that are fitted after training; higher = further out. Scores of images are "
         "skipped for other rows",
     )
-    default: str = Field(
-        "auto", description="the score that flags rows, by name; auto = chosen on the run's own rows"
-    )
-    fpr: float = Field(
-        0.05, gt=0, lt=1, description="share of held-out rows that the stored threshold may flag"
-    )
+    default: str = Field("auto", description="score that flags rows, by name; auto = by the run's own rows")
+    fpr: float = Field(0.05, gt=0, lt=1, description="share of held-out rows the stored threshold may flag")
 
     @model_validator(mode="after")
     def _check_default(self) -> OodConfig:
@@ -229,9 +221,7 @@ class RecipeModel(Config):
     search: SearchConfig | None = Field(
         None, description="search over settings before training; null = train the recipe as it is"
     )
-    ood: OodConfig = Field(
-        default_factory=OodConfig, description="detection of rows unlike the training rows"
-    )
+    ood: OodConfig = Field(default_factory=OodConfig, description="detection of rows unlike training rows")
     run: RunConfig = Field(default_factory=RunConfig, description="seed, device and folder")
     overlays: dict[str, dict[str, Any]] = Field(
         default_factory=dict,

@@ -33,12 +33,10 @@ def vary(recipe: Recipe, changes: Mapping[str, Any], *, registry: Registry | Non
     return recipe.model_copy(update=sections)
 
 
-def _vary(
-    values: Mapping[str, Any], changes: Mapping[str, Any], source: str, registry: Registry
-) -> RecipeModel:
+def _vary(values: Mapping[str, Any], changes: Mapping[str, Any], source: str, known: Registry) -> RecipeModel:
     root = make_node({**values, "search": None})
-    RecipeTree(root, registry).apply_words(make_changes(changes))
-    validator = Validator(registry)
+    RecipeTree(root, known).apply_words(make_changes(changes))
+    validator = Validator(known)
     model = validator.recipe(root)
     if model is None:
         raise_problems(validator.problems, source)

@@ -146,10 +146,8 @@ def describe_error(error: BaseException) -> str:
 
 def check_names(suite: type[Any]) -> list[str]:
     """List the checks of a suite: those of its bases first, each in the order of its definition."""
-    names = dict.fromkeys(
-        name for base in reversed(suite.__mro__) for name in vars(base) if name.startswith("test_")
-    )
-    return [name for name in names if callable(getattr(suite, name, None))]
+    names = dict.fromkeys(name for base in reversed(suite.__mro__) for name in vars(base))
+    return [name for name in names if name.startswith("test_") and callable(getattr(suite, name, None))]
 
 
 def run_checks(suite: type[Any]) -> Iterator[CheckResult]:

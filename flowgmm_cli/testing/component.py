@@ -132,9 +132,7 @@ class Conformance(Suite):
         undocumented = [row.name for row in parameters(spec.config) if not row.description]
         expect(not undocumented, f"no `description` for {', '.join(undocumented)}")
 
-    @check(
-        "import heavy libraries in the module that `build` names; a spec module needs flowgmm_cli.api only"
-    )
+    @check("import heavy libraries in the module that `build` names; spec modules need flowgmm_cli.api only")
     def test_import_is_light(self) -> None:
         """Importing the spec's module imports no heavy library, in a fresh interpreter."""
         entry = self.entry

@@ -93,9 +93,7 @@ class FlowConformance(FlowModuleChecks):
         """inverse(forward(x)) = x and forward(inverse(z)) = z, in float32."""
         self._check_round_trip(shape, torch.float32, self.tolerance)
 
-    @check(
-        "compute in the precision of the input, with no float32 constant; raise `tolerance64` for a solver"
-    )
+    @check("compute in the input's precision, with no float32 constant; raise `tolerance64` for a solver")
     def test_round_trip_in_float64(self, shape: Shape) -> None:
         """The same in float64, with a smaller tolerance."""
         self._check_round_trip(shape, torch.float64, self.tolerance64)
