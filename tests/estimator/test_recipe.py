@@ -39,9 +39,8 @@ def test_keywords_become_a_recipe() -> None:
 
 def test_search_and_ensemble_add_to_a_recipe_and_never_take_away(tmp_path: Path) -> None:
     file = tmp_path / "own.yaml"
-    file.write_text(
-        json.dumps({"version": 1, "data": {"use": "arrays", "path": "x"}, "ensemble": 3, "search": {}})
-    )
+    values = {"version": 1, "data": {"use": "arrays", "path": "x"}, "ensemble": 3, "search": {}}
+    file.write_text(json.dumps(values))
     for found in (recipe_of(recipe=file), recipe_of(ensemble=3, search=True)):
         assert found.ensemble == 3
         assert found.search is not None
@@ -69,9 +68,8 @@ def test_a_recipe_takes_the_place_of_the_keywords(tmp_path: Path, kind: str) -> 
         "path": file,
         "mapping": values | {"data": {"transforms": [{"use": "scale"}]}},
     }[kind]
-    found = recipe_of(
-        recipe=given, couplings=1, calibrate=False, overrides={"train.epochs": 3, "flow.depth": 1}
-    )
+    overrides = {"train.epochs": 3, "flow.depth": 1}
+    found = recipe_of(recipe=given, couplings=1, calibrate=False, overrides=overrides)
     assert found.data.use == ARRAY["use"]
     assert found.train.epochs == 3
     flow = found.flow.to_dict()

@@ -125,7 +125,6 @@ def test_a_frame_of_numbers_stays_a_matrix() -> None:
     frame, _, true = make_frame(60)
     numbers = pd.DataFrame({"x": frame["x"].fillna(0), "flag": frame["flag"]})
     by_frame = FlowGMMClassifier(**QUICK).fit(numbers, true)
-    by_array = FlowGMMClassifier(**QUICK).fit(numbers.to_numpy(dtype=float), true)
-    assert np.array_equal(
-        by_frame.predict_proba(numbers), by_array.predict_proba(numbers.to_numpy(dtype=float))
-    )
+    array = numbers.to_numpy(dtype=float)
+    by_array = FlowGMMClassifier(**QUICK).fit(array, true)
+    assert np.array_equal(by_frame.predict_proba(numbers), by_array.predict_proba(array))

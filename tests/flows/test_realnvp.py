@@ -77,9 +77,8 @@ def test_dropout_comes_after_the_first_relu_of_each_conditioner_and_adds_no_weig
     for name, value in plain.state_dict().items():
         after = {"2.": "3.", "4.": "5.", "6.": "7."}
         head, _, tail = name.rpartition("net.")
-        assert torch.equal(
-            value, dropped.state_dict()[f"{head}net.{after.get(tail[:2], tail[:2])}{tail[2:]}"]
-        )
+        same = f"{head}net.{after.get(tail[:2], tail[:2])}{tail[2:]}"
+        assert torch.equal(value, dropped.state_dict()[same])
     nets = [module for module in dropped.modules() if isinstance(module, Conditioner)]
     assert len(nets) == 3
     for net in nets:

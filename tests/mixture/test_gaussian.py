@@ -100,9 +100,8 @@ def test_nuisance_dimensions_change_the_density_but_not_the_posterior() -> None:
     moved[:, gmm.dims :] += 3
     torch.testing.assert_close(gmm.posterior(moved), gmm.posterior(z))
     normal = -0.5 * (z[:, gmm.dims :].square().sum(1) + (D - gmm.dims) * math.log(2 * math.pi))
-    alone = GaussianMixture(
-        gmm.means, components=C, scale=1.5, weights=gmm.log_weights.exp(), learn_weights=True
-    )
+    weights = gmm.log_weights.exp()
+    alone = GaussianMixture(gmm.means, components=C, scale=1.5, weights=weights, learn_weights=True)
     alone.load_state_dict({name: value for name, value in gmm.state_dict().items() if "rest" not in name})
     torch.testing.assert_close(gmm.log_prob(z), alone.log_prob(z[:, : gmm.dims]) + normal)
     assert gmm.class_log_prob(moved).sum() < gmm.class_log_prob(z).sum()
@@ -118,7 +117,7 @@ def test_density_integrates_to_one_in_two_dimensions(dims: int, components: int)
 
 @SHAPES
 @pytest.mark.parametrize(("components", "rest"), [(1, False), (C, False), (C, True)])
-def test_samples_have_the_moments_of_their_class(
+def test_samples_have_the_moments_of_classes(
     diagonal: bool, shared: bool, components: int, rest: bool
 ) -> None:
     gmm = mixture(components=components, diagonal=diagonal, shared=shared, rest=rest)
@@ -187,14 +186,13 @@ def test_float32_keeps_small_distances_between_far_means(
     diagonal: bool, shared: bool, far: float, offset: float
 ) -> None:
     d = 384
-    exact = mixture(
-        components=1, dims=d, features=d, diagonal=diagonal, shared=shared, spread=far, rest=False
-    )
+    shape = {"diagonal": diagonal, "shared": shared}
+    exact = mixture(components=1, dims=d, features=d, spread=far, rest=False, **shape)
     with torch.no_grad():
         exact.means += offset
         exact.means.copy_(exact.means.float())  # the same numbers in both precisions
         exact.raw_scales.copy_(exact.raw_scales.float())
-    gmm = GaussianMixture(exact.means.float(), scale=1.5, diagonal=diagonal, shared=shared)
+    gmm = GaussianMixture(exact.means.float(), scale=1.5, **shape)
     gmm.load_state_dict(exact.state_dict())
     own = torch.arange(32) % K
     z = (exact.means[own] + torch.randn(32, d, generator=seeded(2), dtype=torch.float64)).detach().float()
@@ -236,9 +234,8 @@ def test_sampling_follows_classes_temperature_and_generator() -> None:
 def test_each_parameter_can_be_learned_or_fixed(name: str) -> None:
     names = {"means": "means", "scales": "raw_scales", "weights": "raw_log_weights"}
     for learned in (False, True):
-        gmm = GaussianMixture(
-            torch.zeros(K, D), **{f"learn_{part}": part == name and learned for part in names}
-        )
+        words = {f"learn_{part}": part == name and learned for part in names}
+        gmm = GaussianMixture(torch.zeros(K, D), **words)
         assert [name for name, _ in gmm.named_parameters()] == ([names[name]] if learned else [])
         assert set(gmm.state_dict()) == set(names.values())
 

@@ -70,9 +70,8 @@ def test_means_of_labelled_rows_alone_agree_with_the_sums_over_responsibilities(
     x, y = blobs(50, 4)
     rows = TrainingLatents(x, y, x[:0], 3, 2)
     initial = initial_means(GMMConfig(means=name), rows, seeded())
-    expected = means_from_responsibilities(
-        x[:, :2], rows.label_indicators, classes=3, scale=1.0, generator=seeded()
-    )
+    both = (x[:, :2], rows.label_indicators)
+    expected = means_from_responsibilities(*both, classes=3, scale=1.0, generator=seeded())
     assert torch.equal(initial.means, expected.means)
     assert torch.equal(initial.component_weights, expected.component_weights)
 
@@ -127,12 +126,8 @@ def test_components_start_at_the_clusters_of_their_class(name: str) -> None:
         own = initial.means[2 * k : 2 * k + 2]
         own = own[own[:, 1].argsort()]
         torch.testing.assert_close(own, centres[2 * k : 2 * k + 2], atol=0.6, rtol=0)
-    torch.testing.assert_close(
-        initial.component_weights / initial.component_weights.sum(1, keepdim=True),
-        torch.full((2, 2), 0.5),
-        atol=0.05,
-        rtol=0,
-    )
+    weights = initial.component_weights / initial.component_weights.sum(1, keepdim=True)
+    torch.testing.assert_close(weights, torch.full((2, 2), 0.5), atol=0.05, rtol=0)
 
 
 def test_given_points_are_the_means() -> None:
@@ -158,14 +153,10 @@ def no_rows(classes: int, dims: int) -> TrainingLatents:
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    count=st.integers(1, 8), extra=st.integers(0, 6), separation=st.floats(0.1, 100), seed=st.integers(0, 99)
-)
-def test_simplex_means_are_equally_far_apart_about_the_origin(
-    count: int, extra: int, separation: float, seed: int
-) -> None:
+@given(count=st.integers(1, 8), more=st.integers(0, 6), separation=st.floats(0.1, 100))
+def test_simplex_means_are_equally_far_apart_about_0(count: int, more: int, separation: float) -> None:
     config = GMMConfig(means="simplex", separation=separation)
-    means = simplex_means(config, no_rows(count, max(count - 1, 1) + extra), seeded(seed)).means.double()
+    means = simplex_means(config, no_rows(count, max(count - 1, 1) + more), seeded(more)).means.double()
     torch.testing.assert_close(means.sum(0), torch.zeros_like(means[0]), atol=1e-5 * separation, rtol=0)
     if count > 1:
         distances = torch.pdist(means)

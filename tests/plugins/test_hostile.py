@@ -110,6 +110,7 @@ COMMANDS = {
     "check": (("recipes", "check", "digits"), 0),
     "train": (("train", "two_moons", "train.epochs=1", "flow.hidden=8", "--dry-run"), 0),
 }
+UNUSABLE = ("broken", "incompatible")
 HEAVY = ("torch", "datasets", "sklearn", "pandas", "pyarrow")
 PROBE = """
 import json, sys
@@ -185,9 +186,7 @@ def test_a_check_says_of_each_what_is_wrong_with_it(all_at_once: Path) -> None:
             assert bool(row["problem"]) == (item.checked != "ok")
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, item in HOSTILE.items() if item.checked in ("broken", "incompatible")]
-)
+@pytest.mark.parametrize("name", [name for name, item in HOSTILE.items() if item.checked in UNUSABLE])
 def test_a_recipe_with_a_broken_plugin_ends_with_code_4(all_at_once: Path, name: str) -> None:
     code, _, err, _ = run(all_at_once, "recipes", "check", "digits", f"flow.use=hostile_{name}")
     assert code == 4
@@ -196,9 +195,8 @@ def test_a_recipe_with_a_broken_plugin_ends_with_code_4(all_at_once: Path, name:
 
 
 def test_all_of_them_can_be_switched_off(all_at_once: Path) -> None:
-    code, out, _, imported = run(
-        all_at_once, "plugins", "list", "--check", "--json", FLOWGMM_DISABLE_PLUGINS="all"
-    )
+    words = ("plugins", "list", "--check", "--json")
+    code, out, _, imported = run(all_at_once, *words, FLOWGMM_DISABLE_PLUGINS="all")
     assert (code, [name for name in imported if name.startswith("hostile_")]) == (0, [])
     states = {row["state"] for row in json.loads(out)["plugins"] if row["package"] != "flowgmm-cli"}
     assert states == {"disabled"}

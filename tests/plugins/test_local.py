@@ -121,9 +121,7 @@ def test_switching_all_plugins_off_keeps_modules_out(
 
 
 @pytest.mark.parametrize("act", ["import sys; sys.stdout.close()", "import os; os._exit(0)"])
-def test_a_module_that_closes_stdout_or_ends_the_process_is_no_silent_success(
-    local_file: Path, act: str
-) -> None:
+def test_a_module_that_closes_stdout_or_ends_the_process_fails(local_file: Path, act: str) -> None:
     local_file.write_text(act, encoding="utf-8")
     code = f"from flowgmm_cli.plugins.local import load_file; load_file({str(local_file)!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

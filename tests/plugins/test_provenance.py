@@ -22,9 +22,8 @@ def test_an_absent_plugin_is_an_error_with_the_line_that_installs_it(scan: Any) 
     with pytest.raises(PluginError) as caught:
         require([OWN, NSF], what="the model in runs/x", known=scan())
     assert caught.value.exit_code == 4
-    assert caught.value.message == (
-        "the model in runs/x needs the flow `nsf` from fake-nsf 1.0, which is not installed"
-    )
+    message = "the model in runs/x needs the flow `nsf` from fake-nsf 1.0, which is not installed"
+    assert caught.value.message == message
     assert caught.value.hint == "pip install fake-nsf==1.0"
 
 
@@ -84,7 +83,7 @@ def test_the_hint_for_a_local_module_has_its_flag(tmp_path: Path, scan: Any) -> 
     assert warning == f"{file} has changed since the model was made with it"
 
 
-def test_bare_names_keep_the_meaning_they_had() -> None:
+def test_bare_names_keep_the_meaning_they_had_and_qualified_names_stay() -> None:
     values = {"flow": {"use": "nsf", "bins": 3}, "data": {"use": "csv", "x": [{"use": "nsf"}, 1]}, "use": 3}
     assert qualify(values, [OWN, NSF]) == {
         "flow": {"use": "fake-nsf/nsf", "bins": 3},
@@ -95,6 +94,4 @@ def test_bare_names_keep_the_meaning_they_had() -> None:
     assert qualify(values, [OWN]) is values
     assert qualify(values, [NSF, {**NSF, "kind": "data", "package": "fake-two"}]) is values
 
-
-def test_names_that_are_qualified_already_stay() -> None:
     assert qualify({"use": "fake-nsf/nsf"}, [NSF]) == {"use": "fake-nsf/nsf"}

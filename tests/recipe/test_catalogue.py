@@ -48,9 +48,7 @@ def test_the_summary_is_the_first_comment(tmp_path: Path, text: str, summary: st
         ("", ()),
     ],
 )
-def test_the_overlays_are_named_as_far_as_the_file_can_be_read(
-    tmp_path: Path, text: str, names: tuple[str, ...]
-) -> None:
+def test_overlays_are_named_as_far_as_files_can_be_read(tmp_path: Path, text: str, names: object) -> None:
     file = tmp_path / "x.yaml"
     file.write_text(text, encoding="utf-8")
     assert BundledRecipe("x", file).overlays == names
@@ -75,9 +73,7 @@ def test_recipes_of_a_plugin_are_listed_without_importing_it(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("version: 1\n", encoding="utf-8")
     (tmp_path / "fake_pack" / "__init__.py").write_text("raise RuntimeError", encoding="utf-8")
-    actual = [Entry("recipe", "mine", "fake-pack", "1.0", target)]
-    plugin_recipes = [item for item in available_recipes(Registry({}, actual)).values() if item.package]
-    assert [item.name for item in plugin_recipes] == names
-    assert not [
-        item for item in available_recipes(Registry({}, actual, disabled="all")).values() if item.package
-    ]
+    entries = [Entry("recipe", "mine", "fake-pack", "1.0", target)]
+    for disabled, expected in (("", names), ("all", [])):
+        recipes = available_recipes(Registry({}, entries, disabled=disabled)).values()
+        assert [item.name for item in recipes if item.package] == expected

@@ -108,10 +108,8 @@ def test_problems_of_plain_values_have_no_line(registry: Registry) -> None:
     with pytest.raises(RecipeError) as caught:
         parse_resolved(values, "model.json", registry=registry)
     assert caught.value.message == "model.json has 2 problems"
-    assert [line.split()[:2] for line in caught.value.details] == [
-        ["model.json", "zz"],
-        ["model.json", "train.lr"],
-    ]
+    places = [line.split()[:2] for line in caught.value.details]
+    assert places == [["model.json", "zz"], ["model.json", "train.lr"]]
 
 
 def test_the_text_and_the_words_are_kept_as_given(load: Any, tmp_path: Path) -> None:
@@ -144,9 +142,7 @@ def test_a_name_is_a_file_or_a_bundled_recipe(recipe_files: Any, registry: Regis
 
 
 @pytest.mark.parametrize("path", ["digits.yaml", "recipes/digits.yaml", "./digits", "x/digits.yml"])
-def test_a_missing_path_is_never_replaced_by_a_bundled_recipe(
-    recipe_files: Any, registry: Registry, path: str
-) -> None:
+def test_no_bundled_recipe_replaces_a_missing_path(recipe_files: Any, registry: Registry, path: str) -> None:
     with pytest.raises(RecipeError, match="there is no file") as caught:
         find_recipe(path, registry)
     assert caught.value.exit_code == 3
@@ -181,9 +177,7 @@ def test_byte_order_mark_and_windows_line_ends(tmp_path: Path, registry: Registr
     ("file", "name"),
     [("my table.yaml", "my_table"), ("ünï.yaml", "ünï"), (".x.yaml", "_x"), ("a.b.yaml", "a.b")],
 )
-def test_a_recipe_without_a_name_is_called_after_its_file(
-    tmp_path: Path, registry: Registry, file: str, name: str
-) -> None:
+def test_a_recipe_gets_the_name_of_its_file(tmp_path: Path, registry: Registry, file: str, name: str) -> None:
     (tmp_path / file).write_text("version: 1\ndata: {use: empty}\n", encoding="utf-8")
     assert load_recipe(str(tmp_path / file), registry=registry).name == name
 

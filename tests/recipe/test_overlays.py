@@ -65,9 +65,7 @@ def test_overlays_are_applied_in_their_order_and_before_the_words(
     expect({"train.epochs": epochs}, TWO, *words, overlays=names)
 
 
-def test_the_resolved_recipe_holds_the_result_without_the_overlays(
-    load: Any, registry: Registry, tmp_path: Path
-) -> None:
+def test_the_resolved_recipe_has_no_overlays(load: Any, registry: Registry, tmp_path: Path) -> None:
     recipe = load(TWO, "train.lr=1", overlays=["short", "cpu"])
     assert (recipe.origin.overlays, recipe.origin.overrides) == (("short", "cpu"), ("train.lr=1",))
     assert recipe.origin.text == TWO
@@ -86,9 +84,7 @@ def test_the_resolved_recipe_holds_the_result_without_the_overlays(
         (["flow.layers: 9", "flow.use: chain"], {"flow": {"use": "chain", "layers": 9, "bins": [8]}}),
         # a mapping with `use` is a whole component
         (["flow: {use: realnvp, layers: 9}"], {"flow.layers": 9, "flow.hidden": 512}),
-        (["flow: {use: chain, layers: 9}", "flow.bins: [1, 2]"], {
-            "flow": {"use": "chain", "layers": 9, "bins": [1, 2]},
-        }),
+        (["flow: {use: chain, layers: 9}", "flow.bins: [1, 2]"], {"flow.layers": 9, "flow.bins": [1, 2]}),
         # a mapping without `use` leaves the other keys
         (["flow: {layers: 9}"], {"flow.layers": 9, "flow.hidden": 16}),
         (["data: {labels: {per_class: 2, count: null}, encoder: {dim: 3}}"], {
@@ -105,9 +101,7 @@ def test_the_resolved_recipe_holds_the_result_without_the_overlays(
         }),
         # removals
         (["flow.layers!:", "data: {labels!: }"], {"flow.layers": 6, "data.labels.count": None}),
-        (["regularisers.0!:", "regularisers.1.weight: 9"], {
-            "regularisers": [{"use": "consistency", "weight": 9}],
-        }),
+        (["regularisers.0!:", "regularisers.1.weight: 9"], {"regularisers.0.weight": 9}),
     ],
 )  # fmt: skip
 def test_an_entry_changes_its_keys(expect: Any, lines: list[str], expected: dict[str, Any]) -> None:
@@ -126,10 +120,9 @@ def test_values_are_interpolated_where_the_overlay_is_chosen(load: Any, problems
     recipe = load(text, overlays=["x"], environ={"DATA": "b.csv"})
     assert (recipe.data.to_dict()["path"], recipe.flow.to_dict()["hidden"]) == ("b.csv", 40)
     assert recipe.origin.env == ("DATA",)
-    message = (
-        "the environment variable DATA is not set (from the overlay `x`; the file says `a.csv` at line 2)"
-    )
-    assert problems(text, overlays=["x"]) == [("10", "data.path", message)]
+    ((line, key, message),) = problems(text, overlays=["x"])
+    assert (line, key) == ("10", "data.path")
+    assert message.endswith("DATA is not set (from the overlay `x`; the file says `a.csv` at line 2)")
     assert load(text).data.to_dict()["path"] == "a.csv"
 
 

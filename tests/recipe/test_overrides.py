@@ -56,9 +56,7 @@ def test_a_value_is_read_as_the_type_of_its_key(expect: Any, word: str, value: o
         # list positions are those of the file
         (["regularisers.0!", "regularisers.1!"], {"regularisers": []}),
         (["regularisers.0!", "regularisers.1.weight!"], {"regularisers.0.weight": 1.0}),
-        (["regularisers.0!", "regularisers.1.weight=9"], {
-            "regularisers": [{"use": "consistency", "weight": 9}],
-        }),
+        (["regularisers.0!", "regularisers.1.weight=9"], {"regularisers.0.weight": 9}),
         # another component drops the parameters of the one before it
         (["flow.use=chain", "flow.layers=9"], {"flow": {"use": "chain", "layers": 9, "bins": [8]}}),
         (["data.encoder.use=large"], {"data.encoder": {"use": "large", "dim": 64}}),

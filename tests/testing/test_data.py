@@ -121,9 +121,8 @@ RIGHT = raise_if(lambda self: self.config.n > 1000, DataError("there are not so 
 
 
 def suite(members: dict[str, Any], **attributes: Any) -> type[Any]:
-    return suite_of(
-        DataConformance, SPEC, type("Source", (Right,), members), missing={"n": 5000}, **attributes
-    )
+    source = type("Source", (Right,), members)
+    return suite_of(DataConformance, SPEC, source, missing={"n": 5000}, **attributes)
 
 
 @pytest.mark.parametrize("case", WRONG)

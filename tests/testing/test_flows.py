@@ -125,7 +125,5 @@ def test_results_are_plain() -> None:
     first = next(run_checks(suite()))
     assert isinstance(first, CheckResult)
     assert first.outcome == "skipped"
-    assert (
-        first.description == "An installed entry point names the spec, and no other package offers the name"
-    )
+    assert first.description.startswith("An installed entry point names the spec, and no other")
     assert set(first.to_dict()) == {"check", "outcome", "found", "fix", "seconds", "about"}

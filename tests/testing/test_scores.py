@@ -18,9 +18,7 @@ class Right:
     def __init__(self, config: Config) -> None:
         self.values: dict[str, Any] = {}
 
-    def fit(
-        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
-    ) -> None:
+    def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Any) -> None:
         x = train.x.double().numpy()
         self.values = {"mean": x.mean(0), "scale": np.maximum(x.std(0), 1e-6)}
 

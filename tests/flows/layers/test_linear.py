@@ -46,10 +46,9 @@ def test_a_convolution_multiplies_the_channels_of_each_pixel_by_one_matrix() -> 
     torch.testing.assert_close(log_det, 20 * torch.linalg.slogdet(matrix).logabsdet.expand(2))
 
 
-@pytest.mark.parametrize(
-    ("layer", "shape"), [(LULinear(8), (5, 8)), (Conv1x1(4, generator=seeded()), (3, 4, 3, 3))]
-)
-def test_products_keep_full_precision_under_autocast(layer: LULinear, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("layer", [LULinear(4), Conv1x1(4, generator=seeded())])
+def test_products_keep_full_precision_under_autocast(layer: LULinear) -> None:
+    shape = (3, 4, 3, 3) if isinstance(layer, Conv1x1) else (5, 4)
     with torch.no_grad():
         layer.lower.fill_(0.1)
         layer.upper.fill_(-0.1)
