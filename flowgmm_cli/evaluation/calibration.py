@@ -64,7 +64,7 @@ def fit_temperature(log_joint: FloatArray, labels: IntArray) -> float:
     if gradient(low) <= 0:
         return _BOUNDS[0]
     log_temperature = brentq(gradient, low, high, xtol=1e-12)
-    scores = scores[:0]  # SciPy refers to `gradient` until the next garbage collection
+    scores = np.empty((0, 0))  # SciPy refers to `gradient`, and so to them, until a garbage collection
     return float(np.exp(log_temperature))
 
 
