@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -28,7 +28,6 @@ from flowgmm_cli.data.sources.columns import canonical
 from flowgmm_cli.data.specs import DATE_PARTS, MissingPolicy
 from flowgmm_cli.data.statistics import ColumnStatistics
 from flowgmm_cli.errors import DataError
-from flowgmm_cli.files import select_prefix
 from flowgmm_cli.messages import join_some, override
 
 _MAX_LISTED = 8
@@ -221,10 +220,11 @@ class FeatureEncoder:
         cls, values: Mapping[str, Any], arrays: Mapping[str, Array], *, encoder: EncoderFactory | None
     ) -> FeatureEncoder:
         """Restore the result of `state`; `encoder` as for `fit`."""
-        encoders = [
-            _restore(entry, select_prefix(f"{index}.", arrays), encoder)
-            for index, entry in enumerate(values["blocks"])
-        ]
+        own: defaultdict[str, dict[str, Array]] = defaultdict(dict)
+        for name, array in arrays.items():  # once, since there may be many columns
+            index, _, rest = name.partition(".")
+            own[index][rest] = array
+        encoders = [_restore(entry, own[f"{at}"], encoder) for at, entry in enumerate(values["blocks"])]
         return cls(encoders, values["notes"])
 
 

@@ -77,6 +77,22 @@ def test_missing_cells_are_marked_if_they_are_many(context):
     assert fit(rows(x=[1, 2, NAN]), X, missing="error").feature_names == ["x"]
 
 
+def test_the_arrays_of_many_columns_are_searched_once():
+    class Arrays(dict):
+        searches = 0
+
+        def items(self):
+            self.searches += 1
+            return super().items()
+
+    columns = [Column(f"x{i}", "numeric") for i in range(30)]
+    fitted = fit(Rows({column.name: np.arange(3.0) for column in columns}, np.zeros(3, int), None), *columns)
+    values, arrays = fitted.state()
+    arrays = Arrays(arrays)
+    assert FeatureEncoder.from_state(values, arrays, encoder=None).feature_names == fitted.feature_names
+    assert arrays.searches == 1
+
+
 def test_missing_cells_can_be_an_error_that_names_column_count_and_row(context):
     fitted = fit(rows(x=[1, 2, 3]), X, missing="error")
     with pytest.raises(DataError, match=r"`x` is missing or infinite, .*: 2 rows, the first is train:2"):

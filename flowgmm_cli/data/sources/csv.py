@@ -103,7 +103,7 @@ class CsvSource:
         if rows is None:
             packed = any(stamp.path.suffix in COMPRESSED for stamp in reader.files)
             rows = size * (_RATIO if packed else 1) // max(1, text_bytes(head))
-        return rows * sum(cell_bytes(head[name]) for name in used if name in head.column_names)
+        return rows * sum(cell_bytes(head[name]) for name in used.intersection(head.column_names))
 
     def _load_in_chunks(self, reader: TableReader, size: int) -> SourceData:
         config, head = self._config, self._read_head(reader)
