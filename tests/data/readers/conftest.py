@@ -38,6 +38,23 @@ def vector() -> Callable[..., InputSchema]:
 
 
 @pytest.fixture
+def image() -> Callable[..., InputSchema]:
+    """A model of one image column `v` of a shape."""
+    return lambda *shape, **more: InputSchema((Column("v", "image", shape),), CLASSES, label="kind", **more)
+
+
+@pytest.fixture
+def npz(tmp_path: Path) -> Callable[..., Path]:
+    """Write arrays to a file."""
+
+    def make(compressed: bool = False, **arrays) -> Path:
+        (np.savez_compressed if compressed else np.savez)(tmp_path / "t.npz", **arrays)
+        return tmp_path / "t.npz"
+
+    return make
+
+
+@pytest.fixture
 def write(tmp_path: Path) -> Callable[..., str]:
     def make(content: bytes | str, name: str = "t.csv") -> str:
         path = tmp_path / name

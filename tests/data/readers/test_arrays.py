@@ -22,19 +22,17 @@ from flowgmm_cli.errors import DataError
 X = np.arange(24.0).reshape(6, 2, 2)
 
 
-@pytest.fixture
-def npz(tmp_path):
-    def make(compressed=False, **arrays):
-        path = tmp_path / "t.npz"
-        (np.savez_compressed if compressed else np.savez)(path, **arrays)
-        return path
-
-    return make
-
-
 def idx(array, code=8, dtype="u1"):
     head = bytes([0, 0, code, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
     return head + array.astype(dtype).tobytes()
+
+
+def save(path, array):
+    """Write an array to a file of the format that its suffix names; of an npz file it is `arr_0`."""
+    if ".idx" in path.name:
+        path.write_bytes(gzip.compress(idx(array)) if path.suffix == ".gz" else idx(array))
+    else:
+        (np.save if path.suffix == ".npy" else np.savez)(path, array)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -91,6 +89,11 @@ def test_columns_of_a_table_are_arrays_too(rows, read, table, npz):
     assert result.ids == ["p", "q", "r"]
 
 
+def test_an_array_of_another_kind_is_named(rows, table, npz):
+    with pytest.raises(DataError, match="array `colour` has rows of another kind"):
+        rows(npz(x=np.arange(3), colour=np.zeros((3, 2)), y=np.arange(3)), table)
+
+
 def test_a_matrix_is_read_as_numeric_columns_in_order(rows, read, tmp_path, notes):
     np.save(tmp_path / "t.npy", np.arange(6).reshape(3, 2))
     schema = InputSchema((Column("b", "numeric"), Column("a", "numeric")), ("u",))
@@ -103,10 +106,7 @@ def test_a_matrix_is_read_as_numeric_columns_in_order(rows, read, tmp_path, note
 def test_rows_are_writable(rows, vector, tmp_path, kind):
     x = np.arange(24, dtype=np.uint8).reshape(6, 2, 2)
     path = tmp_path / f"t.{kind}"
-    if kind == "idx":
-        path.write_bytes(idx(x))
-    else:
-        (np.save if kind == "npy" else np.savez)(path, x)
+    save(path, x)
     for chunk in rows(path, vector(2, 2), chunk_rows=4):
         assert chunk.rows.columns["v"].flags.writeable  # torch warns of others
 
@@ -196,16 +196,9 @@ def test_sizes_that_a_file_only_claims_take_no_memory(tmp_path, suffix, shape, d
 @pytest.mark.parametrize("suffix", ["npy", "npz", "idx"])
 def test_arrays_that_change_while_they_are_read_are_an_error(tmp_path, suffix):
     path = tmp_path / f"t.{suffix}"
-
-    def write(array):
-        if suffix == "idx":
-            path.write_bytes(idx(array))
-        else:
-            (np.save if suffix == "npy" else np.savez)(path, array)
-
-    write(X)
+    save(path, X)
     (array,) = open_arrays(find_source(str(path)), suffix).values()
-    write(X[:5] + 1)
+    save(path, X[:5] + 1)
     with pytest.raises(DataError, match="has been written since"):
         array.load()
 
@@ -215,10 +208,7 @@ def test_arrays_that_change_while_they_are_read_are_an_error(tmp_path, suffix):
 def test_a_damaged_file_is_an_error_of_the_data(data, suffix, tmp_path, context):
     path = tmp_path / f"t.{suffix}"
     images = np.arange(24, dtype=np.uint8).reshape(6, 2, 2)
-    if suffix.startswith("idx"):
-        path.write_bytes(gzip.compress(idx(images)) if suffix.endswith("gz") else idx(images))
-    else:
-        (np.save if suffix == "npy" else np.savez)(path, images)
+    save(path, images)
     content = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 3))):
         content[data.draw(st.integers(0, min(len(content), 160) - 1))] = data.draw(st.integers(0, 255))
@@ -246,10 +236,7 @@ def test_a_damaged_file_is_an_error_of_the_data(data, suffix, tmp_path, context)
 def test_every_array_comes_back_in_order(array, size, kind, fortran, read, tmp_path):
     path = tmp_path / ("t.npy" if kind == "npy" else "t.npz")
     stored = np.asfortranarray(array) if fortran else array
-    if kind == "npy":
-        np.save(path, stored)
-    else:
-        (np.savez_compressed if kind == "zipped" else np.savez)(path, v=stored)
+    np.savez_compressed(path, v=stored) if kind == "zipped" else save(path, stored)
     schema = InputSchema((Column("v", "vector", array.shape[1:]),), ("a",))
     result = read(open_rows(str(path), schema, context=DataContext(), chunk_rows=size))
     assert np.array_equal(result.columns["v"], array)

@@ -4,21 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flowgmm_cli.api import Column
-from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError
 
 DRAWN = np.random.default_rng(0)
 GREY = DRAWN.integers(0, 256, (4, 3, 4), dtype=np.uint8)
 COLOUR = DRAWN.integers(0, 256, (3, 4, 3), dtype=np.uint8)
-
-
-@pytest.fixture
-def image():
-    """A model of one image column."""
-    return lambda *shape, **more: InputSchema(
-        (Column("v", "image", shape),), ("ash", "oak"), label="kind", **more
-    )
 
 
 @pytest.fixture

@@ -19,27 +19,12 @@ COLOUR = DRAWN.integers(0, 256, (7, 3, 4, 3), dtype=np.uint8)
 LABELS = np.array([0, 1, 0, 1, 0, 1, -1])
 
 
-@pytest.fixture
-def images():
-    """A model of one image column."""
-
-    def make(*shape, **more):
-        return InputSchema((Column("image", "image", shape),), ("ash", "oak"), label="kind", **more)
-
-    return make
-
-
 def test_the_schema_takes_the_rule_from_the_run(component):
     column = Column("image", "image", (8, 8))
     data = component("data", "images", path="x", size=8, resize="crop")
     assert InputSchema.from_config(data, [column], ["a"]).resize == "crop"
     assert InputSchema.from_config(component("data", "arrays", path="x"), [column], ["a"]).resize == "error"
     assert ImagesConfig.model_fields["resize"].default == "error"
-
-
-def written(tmp_path, **arrays):
-    np.savez(tmp_path / "a.npz", **arrays)
-    return tmp_path / "a.npz"
 
 
 @pytest.mark.parametrize(
@@ -51,71 +36,71 @@ def written(tmp_path, **arrays):
         (COLOUR.transpose(0, 3, 1, 2) / 255, COLOUR),
     ],
 )
-def test_arrays_of_every_layout_and_type(rows, read, images, tmp_path, given, expected):
-    schema = images(*expected.shape[1:])
-    result = read(rows(written(tmp_path, image=given, y=LABELS), schema, chunk_rows=3))
-    assert result.columns["image"].dtype == np.uint8
-    np.testing.assert_array_equal(result.columns["image"], expected)
+def test_arrays_of_every_layout_and_type(rows, read, image, npz, given, expected):
+    schema = image(*expected.shape[1:])
+    result = read(rows(npz(v=given, y=LABELS), schema, chunk_rows=3))
+    assert result.columns["v"].dtype == np.uint8
+    np.testing.assert_array_equal(result.columns["v"], expected)
 
 
-def test_the_value_of_white_is_found_from_the_whole_array(rows, read, images, tmp_path):
+def test_the_value_of_white_is_found_from_the_whole_array(rows, read, image, npz):
     dark_first = np.zeros((7, 3, 4))
     dark_first[5] = 255
-    result = read(rows(written(tmp_path, image=dark_first), images(3, 4), chunk_rows=2))
-    np.testing.assert_array_equal(result.columns["image"], dark_first)
+    result = read(rows(npz(v=dark_first), image(3, 4), chunk_rows=2))
+    np.testing.assert_array_equal(result.columns["v"], dark_first)
 
 
-def test_names_of_arrays_and_classes(rows, read, images, tmp_path, notes):
-    path = written(tmp_path, x_test=COLOUR, y_test=LABELS, names=np.array(["oak", "ash"]), z=COLOUR)
-    result = read(rows(path, images(3, 4, 3)))
+def test_names_of_arrays_and_classes(rows, read, image, npz, notes):
+    path = npz(x_test=COLOUR, y_test=LABELS, names=np.array(["oak", "ash"]), z=COLOUR)
+    result = read(rows(path, image(3, 4, 3)))
     assert result.labels == [1, 0, 1, 0, 1, 0, -1]
-    assert "the array `x_test` is read as `image`" in notes[0]
+    assert "the array `x_test` is read as `v`" in notes[0]
 
 
-def test_arrays_of_other_channels_and_sizes(rows, read, images, tmp_path, notes):
-    result = read(rows(written(tmp_path, x=COLOUR), images(3, 4)))
+def test_arrays_of_other_channels_and_sizes(rows, read, image, npz, notes):
+    result = read(rows(npz(x=COLOUR), image(3, 4)))
     grey = np.stack([np.asarray(Image.fromarray(one).convert("L")) for one in COLOUR])
-    np.testing.assert_array_equal(result.columns["image"], grey)
+    np.testing.assert_array_equal(result.columns["v"], grey)
     assert any("colour is turned into grey" in note for note in notes)
     with pytest.raises(DataError, match="no array has rows that fit"):
-        rows(written(tmp_path, x=COLOUR), images(5, 5, 3))
-    result = read(rows(written(tmp_path, x=COLOUR), images(5, 5, 3, resize="stretch")))
-    assert result.columns["image"].shape == (7, 5, 5, 3)
+        rows(npz(x=COLOUR), image(5, 5, 3))
+    result = read(rows(npz(x=COLOUR), image(5, 5, 3, resize="stretch")))
+    assert result.columns["v"].shape == (7, 5, 5, 3)
 
 
 @pytest.mark.parametrize("value", [np.nan, 300.0, -1.0])
-def test_arrays_without_pixels(rows, images, tmp_path, value):
+def test_arrays_without_pixels(rows, image, npz, value):
     given = GREY.astype(np.float64)
     given[6, 0, 0] = value
-    with pytest.raises(DataError, match=r"array `image`: float64 values .* are not pixels"):
-        rows(written(tmp_path, image=given), images(3, 4), chunk_rows=2)
+    with pytest.raises(DataError, match=r"array `v`: float64 values .* are not pixels"):
+        rows(npz(v=given), image(3, 4), chunk_rows=2)
 
 
-def test_idx_files(rows, read, images, tmp_path):
+def test_idx_files(rows, read, image, tmp_path):
     for name, array in (("images-idx3", GREY), ("labels-idx1", LABELS[:7].clip(0).astype(np.uint8))):
         head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
         (tmp_path / f"t10k-{name}-ubyte.gz").write_bytes(gzip.compress(head + array.tobytes()))
-    result = read(rows(tmp_path / "t10k-images-idx3-ubyte.gz", images(3, 4, codes=("oak", "ash"))))
-    np.testing.assert_array_equal(result.columns["image"], GREY)
+    result = read(rows(tmp_path / "t10k-images-idx3-ubyte.gz", image(3, 4, codes=("oak", "ash"))))
+    np.testing.assert_array_equal(result.columns["v"], GREY)
     assert result.labels == [1, 0, 1, 0, 1, 0, 1]
 
 
-def test_data_specs_of_other_sources_are_converted_to_pixels(rows, read, images, tmp_path):
-    path = written(tmp_path, train=GREY / 255, train_label=LABELS)
-    result = read(rows(f"{{use: arrays, path: {path}}}", images(3, 4)))
-    assert result.columns["image"].dtype == np.uint8
-    np.testing.assert_array_equal(result.columns["image"], GREY)
+def test_data_specs_of_other_sources_are_converted_to_pixels(rows, read, image, npz):
+    path = npz(train=GREY / 255, train_label=LABELS)
+    result = read(rows(f"{{use: arrays, path: {path}}}", image(3, 4)))
+    assert result.columns["v"].dtype == np.uint8
+    np.testing.assert_array_equal(result.columns["v"], GREY)
 
 
-def test_images_of_a_data_spec_stay_on_disk(rows, images, tmp_path):
+def test_images_of_a_data_spec_stay_on_disk(rows, image, tmp_path):
     for name, pixels in (("oak", COLOUR[0]), ("ash", COLOUR[1])):
         (tmp_path / name).mkdir()
         Image.fromarray(pixels).save(tmp_path / name / "1.png")
     spec = f"{{use: images, path: {tmp_path}, memory: 0.0, cache: never}}"
-    (chunk,) = list(rows(spec, images(3, 4)))
-    assert isinstance(chunk.rows.columns["image"], LazyPixels)
+    (chunk,) = list(rows(spec, image(3, 4)))
+    assert isinstance(chunk.rows.columns["v"], LazyPixels)
     expected = [np.asarray(Image.fromarray(one).convert("L")) for one in COLOUR[[1, 0]]]
-    np.testing.assert_array_equal(np.asarray(chunk.rows.columns["image"]), expected)
+    np.testing.assert_array_equal(np.asarray(chunk.rows.columns["v"]), expected)
     assert chunk.rows.labels.tolist() == [0, 1]
 
 
@@ -127,9 +112,9 @@ def test_images_of_a_data_spec_stay_on_disk(rows, images, tmp_path):
         (COLOUR, (3, 3, 4), 255.0, COLOUR.transpose(0, 3, 1, 2)),
     ],
 )
-def test_images_of_a_spec_for_a_model_of_vectors(rows, read, vector, tmp_path, given, shape, high, expected):
+def test_images_of_a_spec_for_a_model_of_vectors(rows, read, vector, npz, given, shape, high, expected):
     schema = vector(*shape, ranges={"v": (0.0, high)})
     for memory in ("2.0", "0.0"):
-        path = written(tmp_path, x=given, y=LABELS)
+        path = npz(x=given, y=LABELS)
         result = read(rows(f"{{use: images, path: {path}, memory: {memory}}}", schema))
         np.testing.assert_allclose(result.columns["v"], expected, rtol=1e-6)

@@ -9,12 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flowgmm_cli.api import Column, Component, DataContext, LabelsConfig, Rows
+from flowgmm_cli.api import Column, DataContext, LabelsConfig, Rows
 from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.data.readers import chunks as table_chunks
 from flowgmm_cli.data.readers.base import MemoryReader, note_once
 from flowgmm_cli.data.readers.csv import CsvReader
-from flowgmm_cli.data.readers.open import open_rows
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError, RecipeError, UsageError
 
@@ -214,13 +213,3 @@ def test_a_note_is_passed_on_once(notes):
     for text in ("a", "a", "b", "a"):
         note(text)
     assert notes == ["a", "b"]
-
-
-def test_components_are_left_as_they_are(component, table, write, context):
-    """A spec changes what is read, not the run's schema."""
-    path = write("q\nwhy\n", "q.csv")
-    schema = InputSchema((Column("text", "text"),), ("a",), text_parts=("text",))
-    before = repr(schema)
-    open_rows(f"{{use: csv, path: '{path}', text: q}}", schema, context=context)
-    assert repr(schema) == before
-    assert isinstance(component("data", "csv", path="p", label="l"), Component)
