@@ -52,41 +52,23 @@ class OODRule:
 
 @dataclass(frozen=True, repr=False)
 class Scores(TableResult):
-    """Outputs of a model for consecutive rows of an input, in order; a row that cannot be scored has NaN.
+    """Outputs of a model for consecutive rows of an input, in order; a row that cannot be scored has NaN."""
 
-    Attributes:
-        ids: names of the rows, `(N,)`.
-        labels: true classes where the input has them, int64 `(N,)`, -1 elsewhere.
-        scorable: mask of the rows that could be scored, `(N,)`.
-        log_probabilities: calibrated `log p(k | x)`, `(N, K)`, in the order of `class_names`.
-        log_density: `log p(x)` in nats, including the transforms' log-determinant, `(N,)`.
-        ood: out-of-distribution scores by name, each `(N,)`, higher = further out.
-        vectors: latents or the flow's inputs, float32 `(N, D)`; None unless requested.
-        problems: position -> reason why the row could not be scored.
-        unknown_labels: position -> label that is no class of the model.
-        class_names: index -> name.
-        rule: the score that flags rows; None if none was requested.
-        start: number of rows of the input before these.
-        kept: columns of the input that are passed on, Arrow arrays `(N,)` by name.
-        warnings: differences between all rows of the input and the training rows.
-        seen: mask of the rows with a label that are equal to a row whose label the training used, `(N,)`;
-            None = no row is.
-    """
-
-    ids: Array
-    labels: Ints
-    scorable: Bools
-    log_probabilities: Floats
-    log_density: Floats
-    class_names: tuple[str, ...]
-    ood: Mapping[str, Floats] = field(default_factory=dict)
-    vectors: npt.NDArray[np.float32] | None = None
-    problems: Mapping[int, str] = field(default_factory=dict)
-    unknown_labels: Mapping[int, str] = field(default_factory=dict)
-    rule: OODRule | None = None
-    start: int = 0
-    kept: Mapping[str, Any] = field(default_factory=dict)
-    warnings: tuple[ResultWarning, ...] = ()
+    ids: Array  # names of the rows, `(N,)`
+    labels: Ints  # true classes where the input has them, int64 `(N,)`, -1 elsewhere
+    scorable: Bools  # mask of the rows that could be scored, `(N,)`
+    log_probabilities: Floats  # calibrated `log p(k | x)`, `(N, K)`, in the order of `class_names`
+    log_density: Floats  # `log p(x)` in nats, including the transforms' log-determinant, `(N,)`
+    class_names: tuple[str, ...]  # index -> name
+    ood: Mapping[str, Floats] = field(default_factory=dict)  # by name, each `(N,)`, higher = further out
+    vectors: npt.NDArray[np.float32] | None = None  # latents or inputs of the flow, `(N, D)`, if requested
+    problems: Mapping[int, str] = field(default_factory=dict)  # position -> reason of a row without scores
+    unknown_labels: Mapping[int, str] = field(default_factory=dict)  # position -> label of no class
+    rule: OODRule | None = None  # the score that flags rows; None if none was requested
+    start: int = 0  # number of rows of the input before these
+    kept: Mapping[str, Any] = field(default_factory=dict)  # columns to pass on, Arrow arrays `(N,)` by name
+    warnings: tuple[ResultWarning, ...] = ()  # differences between the input and the training rows
+    # mask of the labelled rows that equal a row whose label the training used, `(N,)`; None = no row is
     seen: Bools | None = None
 
     def __len__(self) -> int:
