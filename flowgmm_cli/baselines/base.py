@@ -60,7 +60,11 @@ class SupervisedBaseline(ABC):
             self._data = data
         with threadpool_limits(limits=self.threads):
             self.settings = dict(self.search(data) if settings is None else settings)
-            self._model = self._fit_rows(self.settings, data, data.labelled)
+            self._model = self._fit_all(data)
+
+    def _fit_all(self, data: BaselineData) -> Any:
+        """Return a classifier fitted to all labelled rows with the settings."""
+        return self._fit_rows(self.settings, data, data.labelled)
 
     def predict_proba(self, x: FloatArray) -> FloatArray:
         """See `flowgmm_cli.api.Baseline`."""
@@ -75,13 +79,11 @@ class SupervisedBaseline(ABC):
         """Return the best settings by cross-validation, in which the labels of some rows do not count."""
 
         def predict(index: int) -> Floats:
-            settings = self.candidates[index]
-            return np.concatenate(
-                [
-                    self.probabilities(self._fit_rows(settings, data, rows), data.x[held_out])
-                    for rows, held_out in data.splits
-                ]
-            )
+            parts = []
+            for rows, held_out in data.splits:
+                model = self._fit_rows(self.candidates[index], data, rows)
+                parts.append(self.probabilities(model, data.x[held_out]))
+            return np.concatenate(parts)
 
         best = data.search(range(len(self.candidates)), predict, 0, ignore=ignore)
         if not self.temperatures:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics.pairwise import euclidean_distances
+from sklearn.neighbors import NearestNeighbors
 
 from flowgmm_cli.api import Config, iterate_batches
 from flowgmm_cli.data.array_types import FloatArray, IntArray
@@ -37,15 +39,12 @@ class NeighbourGraph:
     alphas = (0.9, 0.99)
 
     def __init__(self, data: BaselineData, metric: str = "euclidean") -> None:
-        from sklearn.neighbors import NearestNeighbors
-
         self.metric = metric
         self.rows = sample_rows(data, int((MAX_GRAPH_COST / data.x.shape[1]) ** 0.5))
         largest = min(max(NEIGHBOURS), len(self.rows) - 1)
         self.widths = tuple(sorted({float(min(k, largest)) for k in NEIGHBOURS}))
-        search = NearestNeighbors(n_neighbors=largest).fit(_scale_rows(data.x[self.rows], metric))
-        self.distance, self.index = search.kneighbors()
-        self.search = search
+        self.search = NearestNeighbors(n_neighbors=largest).fit(_scale_rows(data.x[self.rows], metric))
+        self.distance, self.index = self.search.kneighbors()
 
     def affinity_matrix(self, width: float) -> Any:
         """Return the normalised affinity of the nodes, sparse."""
@@ -69,8 +68,6 @@ class KernelGraph:
     alphas = (0.5, 0.9, 0.99)
 
     def __init__(self, data: BaselineData, metric: str = "euclidean") -> None:
-        from sklearn.metrics.pairwise import euclidean_distances
-
         self.metric = metric
         self.rows = sample_rows(data, MAX_KERNEL_ROWS)
         self.x = _scale_rows(data.x[self.rows], metric)
@@ -88,8 +85,6 @@ class KernelGraph:
 
     def predict(self, width: float, shares: FloatArray, x: FloatArray) -> FloatArray:
         """Average the nodes' class `shares` around each row of `x`."""
-        from sklearn.metrics.pairwise import euclidean_distances
-
         x = _scale_rows(x, self.metric)
         result = np.empty((len(x), shares.shape[1]), dtype=np.float32)
         for batch in iterate_batches(len(x), _BATCH_ROWS):

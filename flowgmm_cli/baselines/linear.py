@@ -9,10 +9,9 @@ from sklearn.covariance import empirical_covariance, ledoit_wolf, shrunk_covaria
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression as Logistic
 from sklearn.semi_supervised import SelfTrainingClassifier
-from threadpoolctl import threadpool_limits
 
 from flowgmm_cli.baselines.base import Settings, SupervisedBaseline
-from flowgmm_cli.data.array_types import FloatArray, IntArray
+from flowgmm_cli.data.array_types import FloatArray
 from flowgmm_cli.evaluation.cross_validation import NO_ROWS, BaselineData, Index
 
 MAX_SELF_TRAINING_CELLS = 8_000_000  # unlabelled rows * features: about a second for each of its fits
@@ -32,17 +31,11 @@ class LogisticRegression(SupervisedBaseline):
 class SelfTraining(LogisticRegression):
     """Logistic regression of the labels and then of its own confident predictions (Yarowsky, 1995)."""
 
-    def fit(self, x: FloatArray, labels: IntArray, settings: Settings | None = None) -> None:
-        """See `flowgmm_cli.api.Baseline`."""
-        data = BaselineData(np.asarray(x), np.asarray(labels), self.seed)
+    def _fit_all(self, data: BaselineData) -> Any:
         unlabelled = data.rng().permutation(data.unlabelled)
-        if settings is None:
-            self._data = data
-        with threadpool_limits(limits=self.threads):
-            settings = self.search(data) if settings is None else settings
-            others = unlabelled[: MAX_SELF_TRAINING_CELLS // data.x.shape[1]]
-            self._model = self._fit_both(settings, data, data.labelled, others)
-        self.settings = {**settings, "unlabelled": len(others)}
+        others = unlabelled[: MAX_SELF_TRAINING_CELLS // data.x.shape[1]]
+        self.settings = {**self.settings, "unlabelled": len(others)}
+        return self._fit_both(self.settings, data, data.labelled, others)
 
     def search(self, data: BaselineData, ignore: Index = NO_ROWS) -> Settings:
         """Return C as logistic regression chooses it, and the best threshold with it."""

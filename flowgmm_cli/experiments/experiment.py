@@ -75,10 +75,8 @@ class Experiment:
         try:
             write_json(self.folder / FILE, {**self.header, "groups": groups})
         except OSError as error:
-            raise RunError(
-                f"the folder {self.folder} cannot be created: {error.strerror}",
-                hint="choose another: --out DIR",
-            ) from error
+            message = f"the folder {self.folder} cannot be created: {error.strerror}"
+            raise RunError(message, hint="choose another: --out DIR") from error
 
     def check(self, points: Sequence[Point]) -> dict[str, Any]:
         """Return the settings of the points in the folder; it may be that of an experiment without runs.
@@ -192,10 +190,9 @@ class Experiment:
     def _describe_difference(self, key: str, stored: object) -> str:
         if key == "digest":
             return "the recipe file has changed since"
-        current = self.header[key]
-        if isinstance(stored, list):
-            return f"{key}: stored {' '.join(stored) or 'none'}, now {' '.join(current) or 'none'}"
-        return f"{key}: stored {stored}, now {current}"
+        values = (stored, self.header[key])
+        texts = [" ".join(value) or "none" if isinstance(value, list) else value for value in values]
+        return f"{key}: stored {texts[0]}, now {texts[1]}"
 
 
 def _sort_groups(groups: Mapping[str, Mapping[str, SettingValue]]) -> list[str]:

@@ -33,9 +33,7 @@ MAX_COMBINATIONS = 60  # of more combinations the worst are not drawn
 
 
 @figure_style()
-def curve_figure(
-    groups: Sequence[Mapping[str, Any]], *, title: str, subtitle: str = "", measure: str = "test accuracy"
-) -> Figure:
+def curve_figure(groups: Sequence[Mapping[str, Any]], *, title: str, subtitle: str, measure: str) -> Figure:
     """Draw the mean accuracy of each method by number of labels, with its name at the right end of the line.
 
     Args:
@@ -102,11 +100,7 @@ def separate(values: Sequence[float], distance: float) -> list[float]:
 
 @figure_style()
 def sweep_figure(
-    combinations: Sequence[tuple[str, Sequence[float]]],
-    *,
-    title: str,
-    subtitle: str = "",
-    measure: str = "test accuracy",
+    combinations: Sequence[tuple[str, Sequence[float]]], *, title: str, subtitle: str, measure: str
 ) -> Figure:
     """Draw the accuracy of every seed as a dot, a line for each combination, the best first.
 
@@ -183,7 +177,7 @@ def _write(
     experiment: Experiment,
     kind: str,
     results: Sequence[Result],
-    values: Mapping[str, Any],
+    values: dict[str, Any],
     figure: Figure | None,
 ) -> dict[str, Any]:
     value = {
@@ -209,9 +203,7 @@ def measure_name(results: Iterable[Result]) -> str:
     return f"{' or '.join(splits).replace('_', '-')} accuracy"
 
 
-def rank(
-    groups: Sequence[dict[str, Any]], measure: str = "test accuracy"
-) -> tuple[list[dict[str, Any]], str]:
+def rank(groups: Sequence[dict[str, Any]], measure: str) -> tuple[list[dict[str, Any]], str]:
     """Sort the groups of flowgmm, the best first; return them with a note on the criterion.
 
     Labelled held-out rows decide if all groups have them, else the accuracy. Criteria without labels cannot

@@ -111,9 +111,7 @@ def _card_data(context: ReportContext) -> ModelCardData:
     from huggingface_hub import EvalResult, ModelCardData
 
     kinds = {column.kind for column in context.trained.preprocessor.columns}
-    task = {"text": "text-classification", "image": "image-classification"}.get(
-        next(iter(kinds)) if len(kinds) == 1 else "", "tabular-classification"
-    )
+    task = f"{kinds.pop()}-classification" if kinds in ({"text"}, {"image"}) else "tabular-classification"
     results = []
     if context.evaluation is not None:
         metrics = context.evaluation.classification
@@ -147,8 +145,7 @@ def _list_limits(context: ReportContext) -> list[str]:
     limits = text.list_caveats(context.info, context.evaluation, context.facts)
     if context.evaluation and (weaknesses := text.describe_weaknesses(context.evaluation.classification)):
         limits.append(weaknesses)
-    prior = context.facts.get("class_prior")
-    if prior:
+    if prior := context.facts.get("class_prior"):
         shares = f"class frequencies between {percent(min(prior))} and {percent(max(prior))}"
         if max(prior) - min(prior) < 1e-6:
             shares = "equal class frequencies"

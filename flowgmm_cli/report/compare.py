@@ -227,8 +227,7 @@ def _read_settings(run: Run) -> dict[str, Any]:
 
 
 def _select_differing(values: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    keys = dict.fromkeys(key for mapping in values for key in mapping)
-    rows = {key: [mapping.get(key) for mapping in values] for key in keys}
+    rows = {key: [mapping.get(key) for mapping in values] for mapping in values for key in mapping}
     # 1, 1.0 and True are different settings
     return {key: row for key, row in rows.items() if len({(type(value), str(value)) for value in row}) > 1}
 
@@ -241,9 +240,8 @@ def _subtract(*contexts: ReportContext) -> RunDifference:
     metrics = [result.classification for result in results]
     counts = [count for item in metrics for count in (round(item.accuracy * item.n), item.n)]
     unpaired = compare_independent_accuracies(*counts)
-    first, second = (
-        load_predictions(context.run, result.split) for context, result in zip(contexts, results, strict=True)
-    )
+    pairs = zip(contexts, results, strict=True)
+    first, second = (load_predictions(context.run, result.split) for context, result in pairs)
     if first is None or second is None:
         return RunDifference("unknown", accuracy=unpaired)
     left, right = match_rows(first, second)
@@ -271,25 +269,22 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
         table = tables[key]
         return Section(key, title, [*parts, table if table.rows else Paragraph(f"All {key} are the same.")])
 
+    plots = []
+    histories = {
+        shorten(name, 60): read_history(run.metrics) for name, run in zip(names, comparison.runs, strict=True)
+    }
+    for key, metric in CURVES.items():
+        lines = {name: history[key] for name, history in histories.items() if key in history}
+        if lines:
+            figure = curves_figure(lines, title=metric.title)
+            plots.append(plot(figure, name=f"curve-{key.replace('.', '-')}", caption=metric.caption))
     sections = [
         section("results", "Results"),
         section("differences", "Differences", *differences),
-        _curves_section(comparison),
+        Section("curves", "Learning curves", plots, "" if plots else "No run has logged anything."),
         section("settings", "Settings that differ"),
         section("facts", "Data and time"),
         section("versions", "Versions that differ"),
     ]
     subtitle = " · ".join(str(run.path) for run in comparison.runs)
     write_text(path, render(title=f"{len(names)} runs compared", subtitle=subtitle, sections=sections))
-
-
-def _curves_section(comparison: Comparison) -> Section:
-    parts = []
-    histories = [read_history(run.metrics) for run in comparison.runs]
-    for key, metric in CURVES.items():
-        named = zip(comparison.names, histories, strict=True)
-        lines = {shorten(name, 60): history[key] for name, history in named if key in history}
-        if lines:
-            figure = curves_figure(lines, title=metric.title)
-            parts.append(plot(figure, name=f"curve-{key.replace('.', '-')}", caption=metric.caption))
-    return Section("curves", "Learning curves", parts, "" if parts else "No run has logged anything.")

@@ -132,7 +132,12 @@ def latent_figure(rows: LatentRows, *, title: str = "Latent space") -> Figure:
     colours = class_colours(len(classes))
     palette = np.full(len(rows.class_names) + 1, PALE)  # the last is that of unknown rows, -1
     palette[classes] = colours
-    _draw_rows(axes, points, palette[rows.labels])
+    # in random order, so that no class lies on top of the others; grey rows below them
+    order = np.random.default_rng(0).permutation(len(points))[:MAX_ROWS]
+    size, dots = float(np.clip(24_000 / max(len(order), 1), 5, 26)), palette[rows.labels[order]]
+    for part in (dots == PALE, dots != PALE):
+        x, y = points[order[part]].T
+        axes.scatter(x, y, s=size, c=dots[part], alpha=0.6, linewidths=0, zorder=2, rasterized=True)
     for colour, *components in zip(colours, means, covariances, strict=True):
         for mean, covariance in zip(*components, strict=True):
             _draw_component(axes, mean, covariance, colour)
@@ -167,16 +172,6 @@ def discriminant_plane(z: Matrix, means: Matrix) -> Matrix:
     signs = np.sign(axes[[0, 1], np.abs(axes).argmax(1)])  # reproducible
     plane: Matrix = (axes * signs[:, None]).T
     return plane
-
-
-def _draw_rows(axes: Axes, points: Matrix, colours: npt.NDArray[np.str_]) -> None:
-    # in random order, so that no class lies on top of the others; grey rows below them
-    order = np.random.default_rng(0).permutation(len(points))[:MAX_ROWS]
-    size = float(np.clip(24_000 / max(len(order), 1), 5, 26))
-    is_grey = colours[order] == PALE
-    for rows in (order[is_grey], order[~is_grey]):
-        x, y = points[rows].T
-        axes.scatter(x, y, s=size, c=colours[rows], alpha=0.6, linewidths=0, zorder=2, rasterized=True)
 
 
 def _draw_component(axes: Axes, mean: Matrix, covariance: Matrix, colour: str) -> None:
@@ -236,17 +231,11 @@ def predict_plane(trained: TrainedModel, rows: Rows) -> FeaturePlane | None:
     grid = torch.from_numpy(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2))
     labels = torch.full((len(grid),), -1)
     tensors = Tensors(*preprocessor.transform_features(grid), labels, np.arange(len(grid)).astype(str))
-    outputs = trained.encode_rows(tensors)
-    return FeaturePlane(
-        x,
-        y,
-        outputs.log_posterior.exp().numpy().reshape(len(y), len(x), -1),
-        outputs.log_density.numpy().reshape(len(y), len(x)),
-        points[finite],
-        rows.labels[finite],
-        trained.class_names,
-        preprocessor.feature_names,
-    )
+    outputs, shape = trained.encode_rows(tensors), (len(y), len(x))
+    probabilities = outputs.log_posterior.exp().numpy().reshape(*shape, -1)
+    log_density = outputs.log_density.numpy().reshape(shape)
+    names = trained.class_names, preprocessor.feature_names
+    return FeaturePlane(x, y, probabilities, log_density, points[finite], rows.labels[finite], *names)
 
 
 def grid_axes(rows: Matrix) -> tuple[Matrix, Matrix]:

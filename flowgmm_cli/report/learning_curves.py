@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -100,27 +101,19 @@ def curves_section(context: ReportContext) -> Iterator[Part]:
         figure = curves_figure(lines, title=title, subtitle=subtitle, number=number, best_epoch=epoch)
         yield plot(figure, name=name.replace(".", "-"), caption=caption)
     if "lr" in history:
-        subtitle = f"at most {max(history['lr'].values):.2g}"
-        figure = curves_figure(
-            {"lr": history["lr"]}, title="Learning rate", subtitle=subtitle, number="{x:.2g}"
-        )
+        lines, subtitle = {"lr": history["lr"]}, f"at most {max(history['lr'].values):.2g}"
+        figure = curves_figure(lines, title="Learning rate", subtitle=subtitle, number="{x:.2g}")
         caption = "Learning rate, the step size of the optimiser, by epoch."
         yield plot(figure, name="learning-rate", caption=caption)
-
-
-def _format_share(value: float, position: float) -> str:
-    return f"{format_number(100 * value)}%"
 
 
 def _describe_loss(context: ReportContext, terms: Mapping[str, Series]) -> str:
     descriptions = dict(_LOSS_TERMS)
     for component in context.recipe.regularisers:
-        try:
+        with suppress(FlowgmmError):  # its plugin may be no longer installed
             summary = registry().find("regulariser", component.use).spec().summary
-        except FlowgmmError:  # its plugin is no longer installed
-            continue
-        name = component.use.rpartition("/")[2]
-        descriptions[name] = f"{component.use} ({summary[0].lower()}{summary[1:]})"
+            name = component.use.rpartition("/")[2]
+            descriptions[name] = f"{component.use} ({summary[0].lower()}{summary[1:]})"
     logged = [text for name, text in descriptions.items() if name in terms]
     return "The training loss and the terms of its sum, by epoch: " + "; ".join(logged) + "."
 
@@ -161,16 +154,16 @@ def curves_figure(
         colour = LINE_COLOURS[(index - 1) % len(LINE_COLOURS)] if index else ACCENT
         step = max(1, len(series.epochs) // _MAX_POINTS)
         epochs, values = series.epochs[::step], series.values[::step]
-        style: dict[str, Any] = (
-            {"linewidth": 1.3, "zorder": 2.0} if index else {"linewidth": 2.0, "zorder": 2.1}
-        )
-        if len(epochs) <= _MAX_MARKERS:
-            style |= {"marker": "o", "markersize": 3.5}
+        width, order = (1.3, 2.0) if index else (2.0, 2.1)
+        marker = "o" if len(epochs) <= _MAX_MARKERS else ""
+        style: dict[str, Any] = {"linewidth": width, "zorder": order, "marker": marker, "markersize": 3.5}
         axes.plot(epochs, values, color=colour, label=name, **style)
     axes.set_xlabel("epoch")
     axes.grid(axis="y")
-    if number:
-        axes.yaxis.set_major_formatter(_format_share if number == "%" else number)
+    if number == "%":
+        axes.yaxis.set_major_formatter(lambda value, position: f"{format_number(100 * value)}%")
+    elif number:
+        axes.yaxis.set_major_formatter(number)
     if best_epoch is not None:
         label = f"best: epoch {best_epoch:g}"
         axes.axvline(best_epoch, color=SECOND, linewidth=1.1, linestyle="--", label=label)

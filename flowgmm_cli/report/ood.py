@@ -113,7 +113,6 @@ def _comparison(context: ReportContext, detector: Detector, fpr: float) -> Itera
 
 
 def _sample(rows: NamedRows, rng: np.random.Generator) -> NamedRows:
-    """Draw rows at random, if there are many."""
     if len(rows.rows) <= MAX_ROWS:
         return rows
     index = np.sort(rng.choice(len(rows.rows), MAX_ROWS, replace=False))
@@ -152,7 +151,6 @@ def _image_parts(
 
 
 def _selection_table(facts: Mapping[str, Any]) -> Iterator[Part]:
-    """Table of the choice of the default score."""
     table = facts.get("choice") or {}
     kinds = list(dict.fromkeys(kind for values in table.values() for kind in values))
     if not kinds:
@@ -165,9 +163,8 @@ def _selection_table(facts: Mapping[str, Any]) -> Iterator[Part]:
         "The default score was chosen without any foreign rows: AUROC of each score against pseudo-OOD rows "
         "made from the training rows, by kind of pseudo-OOD rows."
     )
-    highlight = [str(facts.get("default"))]
-    summary = "how the default was chosen"
-    yield Table(["score", *kinds], rows, caption, right=kinds, highlight=highlight, summary=summary)
+    style: dict[str, Any] = {"right": kinds, "highlight": [str(facts.get("default"))]}
+    yield Table(["score", *kinds], rows, caption, summary="how the default was chosen", **style)
 
 
 def _read_comparisons(folder: Path) -> Iterator[Part]:
@@ -180,10 +177,9 @@ def _read_comparisons(folder: Path) -> Iterator[Part]:
             score, inside, outside = (str(values[key]) for key in ("score", "in", "out"))
             metrics = values["scores"][score]
             auroc, interval = float(metrics["auroc"]), metrics["intervals"]["auroc"]
-            counts = f"{values['n_in']:,}", f"{values['n_out']:,}"
+            cells = [inside, outside, f"{values['n_in']:,}", f"{values['n_out']:,}", score, f"{auroc:.3f}"]
             limits = f"{interval['low']:.3f} to {interval['high']:.3f}"
-            flagged = percent(values["flagged_fraction"])
-            rows.append([inside, outside, *counts, score, f"{auroc:.3f}", limits, flagged])
+            rows.append([*cells, limits, percent(values["flagged_fraction"])])
             if file == files[0]:
                 sides = (inside, values["sample"]["in"]), (outside, values["sample"]["out"])
                 threshold = float(values["threshold"])

@@ -66,15 +66,14 @@ def summary_section(context: ReportContext) -> Iterator[Part]:
         yield Paragraph(f"The model was not evaluated: {reason}.")
     else:
         yield _tiles(evaluation, rows)
-        for sentence in (
+        sentences = [
             text.describe_accuracy(evaluation),
             text.describe_confidence(evaluation),
             text.describe_weaknesses(evaluation.classification),
             text.describe_verdict(evaluation),
             text.suggest_next_step(context.run.path, evaluation),
-        ):
-            if sentence:
-                yield Paragraph(sentence)
+        ]
+        yield from map(Paragraph, filter(None, sentences))
     for caveat in text.list_caveats(context.info, evaluation, context.facts):
         yield Paragraph(caveat, "note")
     with suppress(FlowgmmError):  # the sections that show the rows give the reason
@@ -224,17 +223,13 @@ def versions_section(context: ReportContext) -> Iterator[Part]:
         "duration": format_duration(float(info.get("seconds") or 0)),
         "status": context.status,
         **{key: info.get(key) for key in ("seed", "device", "precision")},
-        **{
-            name: format_number(info[key])
-            for key, name in (("epochs", "epochs"), ("steps", "optimiser steps"))
-            if info.get(key) is not None
-        },
+        "epochs": info.get("epochs") and format_number(info["epochs"]),
+        "optimiser steps": info.get("steps") and format_number(info["steps"]),
         "fingerprint of the data": info.get("fingerprint"),
     }
     keys = ("kind", "name", "package", "version")
     components = dict.fromkeys(tuple(item.get(key) for key in keys) for item in info.get("components") or ())
-    packages = list((info.get("versions") or {}).items())
-    headings = ["kind", "component", "package", "version"]
+    headings, packages = ["kind", "component", "package", "version"], dict(info.get("versions") or {})
     yield Table(["property", "value"], [fact for fact in facts.items() if fact[1] is not None])
-    yield Table(["package", "version"], packages, summary="versions of packages")
+    yield Table(["package", "version"], list(packages.items()), summary="versions of packages")
     yield Table(headings, list(components), summary="origin of each component")

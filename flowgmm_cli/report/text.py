@@ -79,15 +79,14 @@ def describe_model(recipe: Recipe, rows: Mapping[str, int], classes: int, member
 
 def describe_accuracy(evaluation: Evaluation) -> str:
     """Describe the accuracy with its interval, next to that of the most frequent class."""
-    metrics = evaluation.classification
+    metrics, summary = evaluation.classification, evaluation.cross_fitted
     interval = metrics.intervals["accuracy"]
     majority = max(metrics.per_class, key=lambda row: row.support)
-    rows = f"{pluralise(metrics.n, 'test row')} that training did not see"
+    rows, more = f"{pluralise(metrics.n, 'test row')} that training did not see", ""
     if evaluation.split == "cross_fitted":
         rows = f"{pluralise(metrics.n, 'labelled row')}, each predicted by a model that did not see its label"
-    more = ""
-    if evaluation.cross_fitted and evaluation.split != "cross_fitted":
-        more = f" {describe_cross_fitted(evaluation.cross_fitted).capitalize()}."
+    elif summary:
+        more = f" {describe_cross_fitted(summary).capitalize()}."
     return (
         f"On {rows}, {percent(metrics.accuracy)} of the predicted classes are right. Another sample of rows "
         f"would give another number: with {percent(interval.level, 0)} confidence the share of right "
@@ -118,19 +117,16 @@ def describe_confidence(evaluation: Evaluation) -> str:
     metrics = evaluation.classification
     confidence = mean_confidence(metrics)
     gap = metrics.accuracy - confidence
-    if abs(gap) < 0.01:
-        verdict = "on average its confidence is right"
-    elif gap > 0:
-        verdict = f"it is underconfident by {100 * gap:.1f} points on average"
-    else:
-        verdict = f"it is overconfident by {-100 * gap:.1f} points on average"
+    verdict = "on average its confidence is right"
+    if abs(gap) >= 0.01:
+        kind = "underconfident" if gap > 0 else "overconfident"
+        verdict = f"it is {kind} by {100 * abs(gap):.1f} points on average"
     return (
         "The model states a confidence with each class. Its mean confidence on the "
         f"{row_kind(evaluation)}s is {percent(confidence)} and its accuracy {percent(metrics.accuracy)}: "
-        f"{verdict}. The expected "
-        f"calibration error, the mean gap over groups of rows with similar confidence, is {metrics.ece:.3f}; "
-        f"a perfectly calibrated model would show about {chance_ece(metrics):.3f} by chance on this number "
-        "of rows."
+        f"{verdict}. The expected calibration error, the mean gap over groups of rows with similar "
+        f"confidence, is {metrics.ece:.3f}; a perfectly calibrated model would show about "
+        f"{chance_ece(metrics):.3f} by chance on this number of rows."
     )
 
 
@@ -146,12 +142,10 @@ def describe_weaknesses(metrics: ClassificationMetrics) -> str:
     if len(recalls) < 2:
         return ""
     recall, worst = min(recalls, key=lambda pair: pair[0])
-    errors = [
-        (number, true, predicted) for true, predicted, number in metrics.confusion_cells if true != predicted
-    ]
+    errors = [cell for cell in metrics.confusion_cells if cell[0] != cell[1]]
     if not errors:
         return "It made no mistake on these rows."
-    number, true, predicted = max(errors)
+    true, predicted, number = max(errors, key=lambda cell: (cell[2], cell))
     names = [row.name for row in metrics.per_class]
     return (
         f"The class with the lowest recall is `{worst.name}`: {percent(recall)} of its "
@@ -180,8 +174,7 @@ def list_caveats(
             f"Early stopping and calibration used {labels} beyond the labelled training rows "
             "(data.split.val_labels)."
         )
-    reasons = list(facts.get("inexact_density") or ())
-    if reasons:
+    if reasons := facts.get("inexact_density"):
         caveats.append(f"The density is not that of the rows as stored in the file: {'; '.join(reasons)}.")
     return caveats
 
@@ -231,9 +224,6 @@ def chance_ece(metrics: ClassificationMetrics) -> float:
     In a bin of n rows with confidence p the share of right answers scatters by :math:`\sqrt{p(1-p)/n}`, whose
     mean size is :math:`\sqrt{2/\pi}` of that.
     """
-    total = 0.0
-    for row in metrics.reliability:
-        if row.count and row.confidence is not None:
-            p = min(max(row.confidence, 0.0), 1.0)
-            total += row.count * math.sqrt(2 / math.pi * p * (1 - p) / row.count)
+    bins = [(row.count, row.confidence) for row in metrics.reliability if row.confidence is not None]
+    total = sum(math.sqrt(2 / math.pi * max(p * (1 - p), 0.0) * count) for count, p in bins)
     return total / max(metrics.n, 1)

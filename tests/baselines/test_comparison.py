@@ -74,25 +74,27 @@ def stored(y: np.ndarray, right: np.ndarray) -> dict[str, Any]:
     return {**common, "log_probability": np.log(np.where(right, 0.9, 0.05))}
 
 
+def compare(digits: Any, split: str, cross_fitted: Any, held_out: Any, names: list[str]) -> Evaluation:
+    x, y, folds = digits
+    x_held_out = x[100:] if held_out else x[:0]
+    compared = ComparedRows(x, np.where(folds >= 0, y, -1), cross_fitted, x_held_out, held_out)
+    metrics = classification_metrics(np.log(np.full((2, 10), 0.1)), np.array([0, 1]))
+    return compare_with_baselines(Evaluation(split, metrics, None), compared, classes=10, seed=0, names=names)
+
+
 @pytest.mark.parametrize(("split", "counted"), [("test", 180), ("val", 80), ("cross_fitted", 80)])
 def test_every_held_out_label_counts_once_and_those_of_validation_do_not(
     digits: Any, split: str, counted: int
 ) -> None:
-    x, y, folds = digits
+    _, y, folds = digits
     rows = np.flatnonzero(folds >= 0)
     cross_fitted = CrossFittedPredictions(
         **stored(y[:80], np.ones(80, dtype=bool)),
         log_probabilities=np.zeros((80, 10)), rows=rows, folds=folds[rows], ids=("",) * 80,
     )  # fmt: skip
     held_out = None if split == "cross_fitted" else StoredPredictions(**stored(y[100:], y[100:] > 4))
-    compared = ComparedRows(
-        x, np.where(folds >= 0, y, -1), cross_fitted, x[100:] if held_out else x[:0], held_out
-    )
-    metrics = classification_metrics(np.log(np.full((2, 10), 0.1)), np.array([0, 1]))
     names = ["knn", "logistic_regression"]
-    result = compare_with_baselines(
-        Evaluation(split, metrics, None), compared, classes=10, seed=0, names=names
-    )
+    result = compare(digits, split, cross_fitted, held_out, names)
     assert list(result.baselines) == names
     assert result.verdict.n == counted
     for baseline in result.baselines.values():
@@ -106,12 +108,8 @@ def test_every_held_out_label_counts_once_and_those_of_validation_do_not(
 
 
 def test_without_labels_that_were_held_out_there_is_no_verdict(digits: Any) -> None:
-    x, y, folds = digits
+    _, y, _ = digits
     held_out = StoredPredictions(**stored(y[100:], y[100:] > 4))
-    compared = ComparedRows(x, np.where(folds >= 0, y, -1), None, x[100:], held_out)
-    metrics = classification_metrics(np.log(np.full((2, 10), 0.1)), np.array([0, 1]))
-    result = compare_with_baselines(
-        Evaluation("val", metrics, 0.0), compared, classes=10, seed=0, names=["knn"]
-    )
+    result = compare(digits, "val", None, held_out, ["knn"])
     assert result.verdict is None
     assert result.baselines["knn"].cross_fitted is None

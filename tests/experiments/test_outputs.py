@@ -70,14 +70,14 @@ SWEEP = [
 
 
 def test_a_sweep_is_ranked_by_labelled_held_out_rows(experiment: Experiment) -> None:
-    ranked, note = rank(group_results(SWEEP))
+    ranked, note = rank(group_results(SWEEP), "test accuracy")
     assert [group["settings"]["flow.couplings"] for group in ranked] == ["4", "2"]
     assert "val.accuracy" in note
     losses = [
         result(dict(group.settings), 0, 0.5, ("val.nll", value))
         for group, value in zip(SWEEP, (0.2, 0.9), strict=True)
     ]
-    assert [group["settings"]["flow.couplings"] for group in rank(group_results(losses))[0]] == ["2", "4"]
+    assert [group["settings"]["flow.couplings"] for group in rank(group_results(losses), "")[0]] == ["2", "4"]
 
 
 def test_a_sweep_without_labelled_held_out_rows_is_ranked_by_test_accuracy_with_a_warning(
@@ -134,7 +134,7 @@ CURVES = [
 
 
 def test_a_curve_draws_the_means_it_is_given() -> None:
-    figure = curve_figure(CURVES, title="digits $", subtitle="5 seeds")
+    figure = curve_figure(CURVES, title="digits $", subtitle="5 seeds", measure="test accuracy")
     axes = figure.axes[0]
     lines = [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in axes.lines]  # type: ignore[union-attr]
     assert sorted(lines) == [
@@ -146,7 +146,7 @@ def test_a_curve_draws_the_means_it_is_given() -> None:
         assert text in words
     assert size(png(figure))[0] > 900
     single = groups("flowgmm", n20=(0.5, 0.5, 0.5))
-    assert size(png(curve_figure(single, title="x")))[0] > 500
+    assert size(png(curve_figure(single, title="x", subtitle="", measure="accuracy")))[0] > 500
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.0, 0.0], [0.0, 0.5, 1.2, 1.3], [0.1, 5.0], [1.0]])
@@ -158,7 +158,7 @@ def test_names_are_moved_apart_and_keep_their_order_and_middle(values: list[floa
 
 def test_a_sweep_shows_every_seed_and_the_best_first() -> None:
     entries = [("flow.couplings=2", [0.9, 0.92]), ("flow.couplings=4", [0.8, 0.85])]
-    figure = sweep_figure(entries, title="digits", subtitle="2 seeds")
+    figure = sweep_figure(entries, title="digits", subtitle="2 seeds", measure="test accuracy")
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["flow.couplings=2", "flow.couplings=4"]
     low, high = figure.axes[0].get_ylim()
@@ -168,6 +168,6 @@ def test_a_sweep_shows_every_seed_and_the_best_first() -> None:
 
 def test_a_sweep_of_very_many_settings_leaves_out_the_worst() -> None:
     entries = [(f"k={index}", [1 - index / 1000]) for index in range(MAX_COMBINATIONS + 7)]
-    figure = sweep_figure(entries, title="t", subtitle="s")
+    figure = sweep_figure(entries, title="t", subtitle="s", measure="test accuracy")
     assert "7 more, all worse, not shown" in texts(figure)
     assert size(png(figure))[1] < 4000

@@ -43,9 +43,7 @@ def compared(awkward: Run) -> Run:
 
 
 def test_methods_are_sorted_and_differences_are_from_the_model(compared: Run) -> None:
-    evaluation = load_results(compared)
-    assert evaluation is not None
-    test, folds = comparison_tables(evaluation)
+    test, folds = comparison_tables(load_results(compared))
     assert (test.caption, folds.caption.split(":")[0]) == ("12 test rows", "48 labelled rows, cross-fitted")
     for table, p in ((test, "0.250"), (folds, "<0.001")):
         assert [row[0] for row in table.rows] == ["kNN", "flowgmm", "LDA"]
@@ -56,10 +54,9 @@ def test_methods_are_sorted_and_differences_are_from_the_model(compared: Run) ->
 
 
 def test_without_test_rows_there_is_one_table(compared: Run) -> None:
-    evaluation = load_results(compared)
-    assert evaluation is not None
+    classification = load_results(compared).classification
     result = BaselineResult(0.5, 0.5, 0.5, 1.0, 0.1, cross_fitted=BaselineMetrics(0.5, 0.5, 0.5, 1.0, 0.1))
-    only = Evaluation("cross_fitted", evaluation.classification, None, {"knn": result})
+    only = Evaluation("cross_fitted", classification, None, {"knn": result})
     (table,) = comparison_tables(only)
     assert table.caption.startswith("12 labelled rows, cross-fitted")
 

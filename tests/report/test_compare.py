@@ -79,18 +79,15 @@ def test_settings_and_versions_that_differ_are_listed(awkward: Run, other: Run) 
         compare([awkward, other])
 
 
-def test_the_json_is_complete(awkward: Run, other: Run) -> None:
-    value = compare([awkward, other]).to_dict()
+def test_the_json_is_complete_and_tables_have_a_column_for_each_run(awkward: Run, other: Run) -> None:
+    comparison = compare([awkward, other])
+    value = comparison.to_dict()
     json.dumps(value, allow_nan=False)
     assert value["schema"] == "flowgmm/compare/1"
     assert [item["run"] for item in value["runs"]] == [str(awkward.path), str(other.path)]
     assert value["differences"][0]["against"] == str(awkward.path)
     assert {"difference", "low", "high", "p_value"} <= set(value["differences"][0]["accuracy"])
     assert value["settings"] == {"run.seed": [0, 1]}
-
-
-def test_the_tables_have_a_column_for_each_run(awkward: Run, other: Run) -> None:
-    comparison = compare([awkward, other])
     assert comparison.names == ["one", "two"]  # without the folders that they share
     tables = comparison.tables()
     assert [len(row) for row in tables["results"].rows] == [3] * 8

@@ -172,7 +172,7 @@ def test_the_page_of_thousands_of_classes_lists_the_worst_and_the_largest(
     vars(context).update(
         evaluation=Evaluation("test", metrics, None),
         class_names=names,
-        rows=replace(of_model, train=train, class_names=tuple(names)),
+        rows=replace(of_model, splits={**of_model.splits, "train": train}, class_names=tuple(names)),
         facts={**context.facts, "class_prior": [1 / classes] * classes},
     )
     written = write(context, tmp_path)

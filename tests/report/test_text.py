@@ -6,21 +6,17 @@ import numpy as np
 import pytest
 
 from flowgmm_cli.evaluation.calibration import calibration_error, reliability_table
-from flowgmm_cli.evaluation.metrics import (
-    ClassificationMetrics,
-    Evaluation,
-    classification_metrics,
-    log_probabilities,
-)
+from flowgmm_cli.evaluation.metrics import Evaluation, classification_metrics, log_probabilities
 from flowgmm_cli.report.text import chance_ece, describe_confidence, describe_weaknesses, list_caveats
 
 
-def make_metrics(correct: int, n: int, confidence: float) -> ClassificationMetrics:
+def evaluate(correct: int, n: int, confidence: float) -> Evaluation:
     """Two classes; all predictions have the same confidence."""
     predictions = (np.arange(n) >= correct).astype(int)
     p = np.full((n, 2), 1 - confidence)
     p[np.arange(n), predictions] = confidence
-    return classification_metrics(log_probabilities(p), np.zeros(n, dtype=int), class_names=["a", "b"])
+    labels = np.zeros(n, dtype=int)
+    return Evaluation("test", classification_metrics(log_probabilities(p), labels, ["a", "b"]), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +28,7 @@ def make_metrics(correct: int, n: int, confidence: float) -> ClassificationMetri
     ],
 )
 def test_the_verdict_on_confidence_has_the_right_sign(confidence: float, verdict: str) -> None:
-    assert verdict in describe_confidence(Evaluation("test", make_metrics(80, 100, confidence), 0.0))
+    assert verdict in describe_confidence(evaluate(80, 100, confidence))
 
 
 def test_the_ece_by_chance_is_that_of_a_calibrated_model() -> None:
@@ -57,13 +53,9 @@ def test_the_weakest_class_and_the_most_frequent_mistake_are_named() -> None:
 
 
 def test_caveats_name_extra_labels_few_test_rows_and_an_inexact_density() -> None:
-    info = {
-        "val_labels": True,
-        "rows": {"val_labelled": 7},
-        "warnings": [{"kind": "uninformative", "text": "a warning"}],
-    }
-    evaluation = Evaluation("test", make_metrics(8, 10, 0.8), 0.0)
+    warnings = [{"kind": "uninformative", "text": "a warning"}]
+    info = {"val_labels": True, "rows": {"val_labelled": 7}, "warnings": warnings}
     expected = ["A warning.", "All 10 labelled test rows", "10 test rows", "7 validation labels", "a reason"]
-    caveats = list_caveats(info, evaluation, {"inexact_density": ["a reason"]})
+    caveats = list_caveats(info, evaluate(8, 10, 0.8), {"inexact_density": ["a reason"]})
     for text, caveat in zip(expected, caveats, strict=True):
         assert text in caveat
