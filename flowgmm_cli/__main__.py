@@ -67,15 +67,14 @@ def _exit_on_signals() -> Iterator[None]:
         raise SystemExit(128 + number)
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in numbers}
-    before = {number: handler for number, handler in before.items() if handler == signal.SIG_DFL}
-    for number in before:
+    numbers = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    for number in numbers:
         signal.signal(number, stop)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _report(error: Exception) -> int:
@@ -83,8 +82,7 @@ def _report(error: Exception) -> int:
     from flowgmm_cli.cli import output
 
     output.print_traceback(error)
-    known = _explain(error)
-    if known is None:
+    if (known := _explain(error)) is None:
         output.print_bug(error)
         return 1
     output.print_error(known)
@@ -94,11 +92,17 @@ def _report(error: Exception) -> int:
 def _explain(error: Exception) -> FlowgmmError | None:
     """Return an error that a user can act on; None for a bug in flowgmm."""
     from flowgmm_cli.errors import FlowgmmError, RunFailedError, UsageError, describe_full_disk
+    from flowgmm_cli.messages import shorten
 
+    rename = "give the file or folder another name"
     if isinstance(error, FlowgmmError):
         return error
-    if (reason := _name_fault(error)) is not None:
-        return UsageError(reason, hint="give the file or folder another name")
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return UsageError(f"the name `{shorten(error.filename)}` is too long", hint=rename)
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        return UsageError(f"the name `{shorten(error.object)}` is not UTF-8 text", hint=rename)
+    if isinstance(error, ValueError) and str(error) == "embedded null byte":
+        return UsageError("a name holds the character NUL", hint=rename)
     if isinstance(error, MemoryError):
         return RunFailedError("out of memory", hint="try a smaller train.batch_size, or fewer rows")
     if full := describe_full_disk(error):
@@ -109,19 +113,6 @@ def _explain(error: Exception) -> FlowgmmError | None:
         hint = "check that the path is right and can be written"
         return RunFailedError(f"{error.filename}: {error.strerror}", hint=hint)
     return _explain_metadata(error)
-
-
-def _name_fault(error: Exception) -> str | None:
-    """Return the reason why no file can have a name; None if the error is another one."""
-    from flowgmm_cli.messages import shorten
-
-    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        return f"the name `{shorten(error.filename)}` is too long"
-    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
-        return f"the name `{shorten(error.object)}` is not UTF-8 text"
-    if isinstance(error, ValueError) and str(error) == "embedded null byte":
-        return "a name holds the character NUL"
-    return None
 
 
 def _explain_metadata(error: Exception) -> FlowgmmError | None:
@@ -143,28 +134,20 @@ def _explain_metadata(error: Exception) -> FlowgmmError | None:
 
 def _exit_code(stop: SystemExit) -> int:
     # Typer exits with 1 when a reader such as `head` closes the pipe, which is no failure
-    if isinstance(stop.__context__, BrokenPipeError):
+    if stop.code is None or isinstance(stop.__context__, BrokenPipeError):
         return 0
-    if stop.code is None or isinstance(stop.code, int):
-        return stop.code or 0
-    return 1
+    return stop.code if isinstance(stop.code, int) else 1
 
 
 def _flush(code: int) -> int:
     """Flush stdout; a closed pipe is no error, a full disk is one."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        _silence()
     except OSError as error:
-        _silence()
-        return code or _report(error)
+        # the interpreter flushes stdout again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code if isinstance(error, BrokenPipeError) else code or _report(error)
     return code
-
-
-def _silence() -> None:
-    # the interpreter flushes stdout again at exit
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -81,16 +81,16 @@ class LazyCommand(TyperCommand):
 
     def load(self) -> Any:
         """Import and return the command itself."""
+        from flowgmm_cli.cli.options import Command
+
         path, _, attribute = self._target.partition(":")
         module = import_module(path)
         target = getattr(module, attribute)
         app = typer.Typer(pretty_exceptions_enable=False)
-        app.callback()(_nothing)  # an application with a single command would be that command
+        app.callback()(lambda: None)  # an application with a single command would be that command
         if isinstance(target, typer.Typer):
             app.add_typer(target, name=self.name, cls=Group)
         else:
-            from flowgmm_cli.cli.options import Command
-
             app.command(self.name, cls=getattr(module, "Command", Command))(target)
         group: Any = typer.main.get_command(app)
         return group.commands[self.name]
@@ -108,10 +108,6 @@ class LazyGroup(Group):
         for name, summary in COMMANDS.items():
             target = _TARGETS.get(name, f"{name}:{name}")
             self.add_command(LazyCommand(name, summary, f"flowgmm_cli.cli.{target}"))
-
-
-def _nothing() -> None:
-    pass
 
 
 app = typer.Typer(

@@ -58,24 +58,15 @@ def _print_tables(run: str, report: CheckReport) -> None:
     for layer in report.layers:
         errors = (layer.round_trip, layer.round_trip_32, layer.log_det)
         span = "" if layer.low is None or layer.high is None else f"{layer.low:.3g} to {layer.high:.3g}"
-        numbers = ["" if error is None else f"{error:.1e}" for error in errors]
-        rows.append([f"{layer.name}{' *' if layer.inexact else ''}", *numbers, span])
+        cells = ["" if error is None else f"{error:.1e}" for error in errors]
+        rows.append([f"{layer.name}{' *' if layer.inexact else ''}", *cells, span])
     title = f"{run}: errors at {report.jacobian_rows} rows of {report.features} features"
     output.print_table(headers, rows, right=headers[1:4], title=title)
     for layer in report.layers:
         if layer.inexact:
             output.print_text(f"* {layer.inexact}")
     if report.classes:
-        headers = [
-            "class",
-            "rows",
-            "mean off by",
-            "tolerable",
-            "variance",
-            "radius",
-            "KS distance",
-            "by chance",
-        ]
+        numbers = ["rows", "mean off by", "tolerable", "variance", "radius", "KS distance", "by chance"]
         rows = []
         for row in report.classes:
             values = (row.offset, row.tolerable_offset, row.variance, row.radius, row.ks, row.ks_by_chance)
@@ -85,7 +76,7 @@ def _print_tables(run: str, report: CheckReport) -> None:
             "variance and radius are 1, and the Kolmogorov-Smirnov distance (KS) is 0"
         )
         output.print_text("")
-        output.print_table(headers, rows, right=headers[1:], title=title)
+        output.print_table(["class", *numbers], rows, right=numbers, title=title)
     output.print_text("")
     rows = [[finding.check, finding.verdict, finding.message] for finding in report.findings]
     output.print_table(["check", "verdict", "result"], rows)

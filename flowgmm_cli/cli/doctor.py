@@ -13,12 +13,13 @@ import typer
 
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.errors import GateError
+from flowgmm_cli.formatting import pluralise
 
 PACKAGES = (
     "torch", "typer", "rich", "pyyaml", "datasets", "entrypoints", "pydantic", "safetensors", "scikit-learn",
     "accelerate", "wordllama", "matplotlib", "numpy", "sentence-transformers",
 )  # fmt: skip
-OPTIONAL = ("sentence-transformers",)
+_OPTIONAL = "sentence-transformers"
 _MIN_FREE_BYTES = 2 * 1024**3
 
 
@@ -38,8 +39,7 @@ def doctor(
         else:
             output.note("no problems")
     if strict and problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise GateError(count, details=problems)
+        raise GateError(pluralise(len(problems), "problem"), details=problems)
 
 
 def inspect_machine() -> tuple[dict[str, str], list[str]]:
@@ -62,11 +62,8 @@ def inspect_machine() -> tuple[dict[str, str], list[str]]:
         "hub cache": str(Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()),
         "offline": "yes" if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0") else "no",
     }
-    problems = [
-        f"{name} is {version}"
-        for name, version in versions.items()
-        if version == "not installed" and name not in OPTIONAL
-    ]
+    missing = [name for name, version in versions.items() if version == "not installed"]
+    problems = [f"{name} is not installed" for name in missing if name != _OPTIONAL]
     problems += [problem for folder in (Path.cwd(), cache) if (problem := _folder_problem(folder))]
     known = registry()
     for entry in (entry.inspect() for entry in known.entries()):

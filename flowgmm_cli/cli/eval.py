@@ -114,8 +114,7 @@ def evaluate(
         from flowgmm_cli.report.report import write_plots
 
         with output.progress() as progress:
-            context = data_context(progress)
-            for file in write_plots(selected, result, context=context):
+            for file in write_plots(selected, result, context=data_context(progress)):
                 output.note(f"written {file}")
     enforce_gates(gates, result.metrics())
 
@@ -154,17 +153,17 @@ def _evaluate_file(session: Session, data: str, data_format: str | None) -> tupl
         )
     if unlabelled := totals.scored - totals.labelled:
         output.note(f"rows    {unlabelled:,} of the {totals.scored:,} rows have no label and are left out")
-    result = evaluate_scores(
-        Scores.concatenate(parts), reader.name, pixels=session.trained.preprocessor.pixels
-    )
+    pixels = session.trained.preprocessor.pixels
+    result = evaluate_scores(Scores.concatenate(parts), reader.name, pixels=pixels)
     found = [*drift.warnings(), *evaluation_warnings(result, session.trained.class_names)]
-    counts = {
+    return result, {
         "data": reader.name,
         "unlabelled": unlabelled,
         "trained_on": totals.seen,
         "unscorable": totals.unscorable,
+        "unknown_labels": dict(totals.unknown),
+        "warnings": print_warnings(found),
     }
-    return result, {**counts, "unknown_labels": dict(totals.unknown), "warnings": print_warnings(found)}
 
 
 def _print_methods(run: str, result: Evaluation) -> None:
@@ -198,36 +197,33 @@ def _print_classes(result: Evaluation) -> None:
     listed = classes = result.classification.per_class
     if len(classes) > _MAX_CLASSES:
         listed = tuple(sorted(classes, key=lambda row: -row.support)[:_MAX_CLASSES])
-    output.print_table(
-        ["class", "precision", "recall", "F1", "rows", "predicted"],
-        [
-            [row.name, *map(format_optional, (row.precision, row.recall, row.f1)), row.support, row.predicted]
-            for row in listed
-        ],
-        right=["precision", "recall", "F1", "rows", "predicted"],
-    )
+    numbers = ["precision", "recall", "F1", "rows", "predicted"]
+    rows = [
+        [row.name, *map(format_optional, (row.precision, row.recall, row.f1)), row.support, row.predicted]
+        for row in listed
+    ]
+    output.print_table(["class", *numbers], rows, right=numbers)
     if len(listed) < len(classes):
-        output.note(
-            f"classes the {len(listed)} of {len(classes):,} with the most rows are listed; --json has all"
-        )
+        some = f"{len(listed)} of {len(classes):,}"
+        output.note(f"classes the {some} with the most rows are listed; --json has all")
     if averages := result.classification.describe_averages():
         output.note(f"classes {averages}")
 
 
 def _print_calibration(result: Evaluation) -> None:
     metrics = result.classification
-    output.print_text("")
-    output.print_table(
-        ["confidence", "rows", "mean confidence", "accuracy"],
-        [
-            [f"{b.low:.2f} to {b.high:.2f}", b.count, f"{b.confidence:.3f}", f"{b.accuracy:.3f}"]
-            for b in metrics.reliability
-            if b.confidence is not None and b.accuracy is not None
-        ],
-        right=["rows", "mean confidence", "accuracy"],
-        title=f"calibration: Brier {metrics.brier:.4f}, ECE {metrics.ece:.4f} with bins of equal width, "
-        f"{metrics.adaptive_ece:.4f} with bins of equal mass",
+    numbers = ["rows", "mean confidence", "accuracy"]
+    rows = [
+        [f"{b.low:.2f} to {b.high:.2f}", b.count, f"{b.confidence:.3f}", f"{b.accuracy:.3f}"]
+        for b in metrics.reliability
+        if b.confidence is not None and b.accuracy is not None
+    ]
+    title = (
+        f"calibration: Brier {metrics.brier:.4f}, ECE {metrics.ece:.4f} with bins of equal width, "
+        f"{metrics.adaptive_ece:.4f} with bins of equal mass"
     )
+    output.print_text("")
+    output.print_table(["confidence", *numbers], rows, right=numbers, title=title)
     bits = f", {result.bits_per_dim:.3f} bits/dim" if result.bits_per_dim is not None else ""
     if result.density_nll is not None:
         output.note(f"density: mean -log p(x) = {result.density_nll:.3f} nats per row{bits}")
@@ -242,11 +238,9 @@ def _print_scores(ood: dict[str, Any] | None) -> None:
         [name, "flags" if name == ood["default"] else "", *(f"{values[kind]:.4f}" for kind in kinds)]
         for name, values in ood["choice"].items()
     ]
-    output.print_text("")
-    output.print_table(
-        ["score", "", *kinds],
-        rows,
-        right=kinds,
-        title="out-of-distribution scores: AUROC against pseudo-OOD rows made from the run's own rows; "
-        f"{ood['default']} flags above {ood['threshold']:.4g} (flowgmm ood compares them on your own rows)",
+    title = (
+        "out-of-distribution scores: AUROC against pseudo-OOD rows made from the run's own rows; "
+        f"{ood['default']} flags above {ood['threshold']:.4g} (flowgmm ood compares them on your own rows)"
     )
+    output.print_text("")
+    output.print_table(["score", "", *kinds], rows, right=kinds, title=title)

@@ -150,11 +150,8 @@ def _run_points(
         raise InterruptedRunError("stopped by you; finished points are kept", hint=command) from None
     values = write(experiment, experiment.read_results())
     if failures:
-        raise RunFailedError(
-            f"{len(failures):,} of {len(points):,} runs failed; the others are in {experiment.folder}",
-            details=failures,
-            hint=f"to try them again: {command}",
-        )
+        reason = f"{len(failures):,} of {len(points):,} runs failed; the others are in {experiment.folder}"
+        raise RunFailedError(reason, details=failures, hint=f"to try them again: {command}")
     return values
 
 
@@ -196,21 +193,13 @@ def _print_sweep(values: Mapping[str, Any]) -> None:
     rows = []
     for group in groups:
         accuracy, criterion = group["accuracy"], group["criterion"]
-        rows.append(
-            [
-                *(group["settings"].get(key, "") for key in keys),
-                accuracy["n"],
-                _accuracy(group),
-                f"{accuracy['min']:.4f} to {accuracy['max']:.4f}",
-                f"{group['nll']['mean']:.3f}",
-                f"{group['ece']['mean']:.3f}",
-                *(
-                    f"{criterion['mean']:.4f}" if criterion and criterion["metric"] == metric else ""
-                    for metric in metrics
-                ),
-                f"{group['seconds']['mean']:.0f}",
-            ]
-        )
+        row = [*(group["settings"].get(key, "") for key in keys), accuracy["n"], _accuracy(group)]
+        row.append(f"{accuracy['min']:.4f} to {accuracy['max']:.4f}")
+        row += [f"{group[name]['mean']:.3f}" for name in ("nll", "ece")]
+        for metric in metrics:
+            has_metric = criterion and criterion["metric"] == metric
+            row.append(f"{criterion['mean']:.4f}" if has_metric else "")
+        rows.append([*row, f"{group['seconds']['mean']:.0f}"])
     right = ["seeds", values["measure"], "least to most", "NLL", "ECE", *metrics, "seconds"]
     title = f"{values['folder']}: {values['note']}"
     optional = ["least to most", "ECE", "seconds", *metrics]

@@ -97,56 +97,31 @@ def features(
         changed, channel, deviation = perturb_channel(
             layers, x[:n], layer, channel, amounts, reference=x, extent=where, site=site, ids=ids
         )
-    step, position = layers[layer], ""
-    if len(step.shape) > 1:
-        position = f", {where}"
-    description = (
-        f"layer {layer} ({step.name}), channel {channel}{position}; "
-        f"in its standard deviations of {deviation:.3g}"
-    )
+    step = layers[layer]
+    position = f", {where}" if len(step.shape) > 1 else ""
+    description = f"layer {layer} ({step.name}), channel {channel}{position}"
+    description += f"; in its standard deviations of {deviation:.3g}"
     if save or not as_json:
         labels: dict[str, Any] = {"mode": "features", "subtitle": description}
         sample_output.write_samples(changed, {}, save or "-", format_, **labels)
     if as_json:
-        output.print_json(
-            {
-                "schema": SCHEMA,
-                "run": path,
-                "layer": layer,
-                "name": step.name,
-                "shape": list(step.shape),
-                "channel": channel,
-                "standard_deviation": deviation,
-                "n": len(changed),
-                "saved": save,
-                "rows": sample_output.rows_to_dicts(changed, {}),
-            }
-        )
+        values = {"schema": SCHEMA, "run": path, "layer": layer, "name": step.name, "shape": list(step.shape)}
+        values |= {"channel": channel, "standard_deviation": deviation, "n": len(changed), "saved": save}
+        output.print_json({**values, "rows": sample_output.rows_to_dicts(changed, {})})
     output.note(description)
 
 
 def _print_layers(run: str, layers: Sequence[Step], *, as_json: bool) -> None:
     width = math.prod(layers[0].shape)
+    rows = [(k, s.name, s.shape, s.shape[0], width - math.prod(s.shape)) for k, s in enumerate(layers)]
     if as_json:
         keys = ["layer", "name", "shape", "channels", "factored_out"]
-        rows = [(k, s.name, s.shape, s.shape[0], width - math.prod(s.shape)) for k, s in enumerate(layers)]
         values = [dict(zip(keys, row, strict=True)) for row in rows]
         output.print_json({"schema": SCHEMA, "run": run, "layers": values})
         return
-    output.print_table(
-        ["layer", "after", "shape", "channels", "factored out"],
-        [
-            [
-                number,
-                step.name,
-                " x ".join(map(str, step.shape)),
-                step.shape[0],
-                width - math.prod(step.shape),
-            ]
-            for number, step in enumerate(layers)
-        ],
-        right=["layer", "channels", "factored out"],
-    )
+    cells = [[k, name, " x ".join(map(str, shape)), *numbers] for k, name, shape, *numbers in rows]
+    columns = ["layer", "after", "shape", "channels", "factored out"]
+    output.print_table(columns, cells, right=["layer", "channels", "factored out"])
     output.note("--layer N --channel C shows the effect of a channel")
 
 

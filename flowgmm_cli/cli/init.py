@@ -13,15 +13,15 @@ from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import explain_write_errors
 from flowgmm_cli.cli.validation import check_absent, check_stdout
 from flowgmm_cli.errors import UsageError
+from flowgmm_cli.files import write_text
 from flowgmm_cli.messages import quote
 
 if TYPE_CHECKING:
     from flowgmm_cli.data.table_profile import Profile
 
 
-_MAX_SHOWN = 200  # columns
-
 SCHEMA = "flowgmm/init/1"
+_MAX_SHOWN = 200  # columns
 
 TableFile = Annotated[
     Path,
@@ -29,25 +29,21 @@ TableFile = Annotated[
         metavar="FILE", help="A table: csv, tsv, parquet or jsonl, with a header; or a folder of images."
     ),
 ]
-LabelColumn = Annotated[str | None, typer.Option("--label", metavar="COLUMN", help="Column of the class.")]
+LabelColumn = Annotated[str | None, options.option("--label", "COLUMN", "Column of the class.")]
 TextColumns = Annotated[
     list[str] | None,
-    typer.Option(
-        "--text", metavar="COLUMN", help="Column of text, if it is not recognised; can be repeated."
-    ),
+    options.option("--text", "COLUMN", "Column of text, if it is not recognised; can be repeated."),
 ]
 Encoding = Annotated[
     str | None,
-    typer.Option(
-        "--encoding", metavar="NAME", help="Encoding of a text file, such as cp1252; default: UTF-8."
-    ),
+    options.option("--encoding", "NAME", "Encoding of a text file, such as cp1252; default: UTF-8."),
 ]
 RecipeFile = Annotated[
     str | None,
-    typer.Option(
+    options.option(
         "--save",
-        metavar="FILE.yaml|-",
-        help="The recipe to write; - for stdout. Default: the table's name, in the current folder.",
+        "FILE.yaml|-",
+        "The recipe to write; - for stdout. Default: the table's name, in the current folder.",
     ),
 ]
 
@@ -93,26 +89,22 @@ def init(
     recipe = render_recipe(profile, path=str(file), command=shlex.join(words))
     notes += profile_warnings(profile)
     _write(recipe, target)
-    if target is not None:
-        if as_json:
-            output.print_json(_to_dict(profile, target, notes))
-        else:
-            _print_columns(profile, target)
-    if not as_json:
-        for line in notes:
-            output.warn(line)
+    if target is not None and as_json:
+        output.print_json(_to_dict(profile, target, notes))
+    elif target is not None:
+        _print_columns(profile, target)
+    for line in () if as_json else notes:
+        output.warn(line)
     if target is not None:
         output.note(f"next: flowgmm train {quote(target)}")
 
 
 def _write(recipe: str, target: Path | None) -> None:
-    from flowgmm_cli.files import write_text
-
     if target is None:
         output.print_exact(recipe)
-        return
-    with explain_write_errors(target):
-        write_text(target, recipe)
+    else:
+        with explain_write_errors(target):
+            write_text(target, recipe)
 
 
 def _init_images(folder: Path, flags: Sequence[str], target: Path | None, *, as_json: bool) -> None:
@@ -127,9 +119,9 @@ def _init_images(folder: Path, flags: Sequence[str], target: Path | None, *, as_
     profile = profile_images(folder, output.note)
     command = shlex.join(["flowgmm", "init", str(folder)])
     _write(render_images(profile, path=str(folder), command=command), target)
-    total = sum(profile.rows.values())
     if target is None:
         return
+    total = sum(profile.rows.values())
     if as_json:
         counts = {"rows": total, "labelled": profile.labelled, "unlabelled": total - profile.labelled}
         values = {"schema": SCHEMA, "recipe": str(target), **counts, "classes": dict(profile.classes)}

@@ -13,38 +13,29 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from flowgmm_cli.errors import InterruptedRunError, LostProcessError, RunFailedError, UsageError
+from flowgmm_cli.errors import InterruptedRunError, LostProcessError, RunFailedError
 from flowgmm_cli.messages import quote
 
 if TYPE_CHECKING:
     from flowgmm_cli.recipe.schema import Recipe
+    from flowgmm_cli.runs import Run
 
 
 def launch_training(
-    recipe: Recipe | None, resume: Path | None, run_dir: Path | None, processes: int, *, as_json: bool
+    recipe: Recipe, run: Run | None, run_dir: Path | None, processes: int, *, as_json: bool
 ) -> None:
-    """Create the run of a recipe, or take one to resume, and start processes that resume it."""
+    """Create a run of a recipe, or take the one to resume, and start processes that resume it."""
     from flowgmm_cli.cli.output import settings
-    from flowgmm_cli.runs import create_run, open_run
+    from flowgmm_cli.runs import create_run
 
-    if recipe is not None:
-        run = create_run(recipe, argv=sys.argv[1:], directory=run_dir)
-    elif resume is not None:
-        run = open_run(resume.expanduser())
-    else:
-        raise UsageError("name a recipe, or a run with --resume", hint="flowgmm recipes list")
-    flags = {
-        "--offline": settings.offline,
-        "--json": as_json,
-        "--quiet": settings.quiet,
-        "--verbose": settings.verbose,
-    }
+    is_new, run = run is None, run or create_run(recipe, argv=sys.argv[1:], directory=run_dir)
+    flags = {**{f"--{name}": on for name, on in vars(settings).items()}, "--json": as_json}
     arguments = ["train", "--resume", str(run.path), *(flag for flag, on in flags.items() if on)]
     hint = f"flowgmm train --resume {quote(run.path)} --processes {processes}"
     try:
         code = launch(arguments, processes, hint=hint)
     finally:
-        if recipe is not None and not run.checkpoints.exists():  # there is nothing to resume
+        if is_new and not run.checkpoints.exists():  # there is nothing to resume
             shutil.rmtree(run.path)
     if code:
         raise typer.Exit(code)

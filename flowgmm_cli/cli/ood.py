@@ -11,7 +11,6 @@ import typer
 
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import (
-    Session,
     file_stem,
     note_throughput,
     open_session,
@@ -39,6 +38,10 @@ if TYPE_CHECKING:
 
 GATES = ("auroc", "aupr_in", "aupr_out")
 _MANY_ROWS = 200_000  # rows from which computing all scores takes long
+_POOR_DENSITY = (
+    "-log p(x) alone is a poor score for images: simple images often have a higher density than the training "
+    "images, even if they show something else; compare it with the other scores"
+)
 _EXAMPLE = "flowgmm ood --out unknown.csv --save scores.csv"
 _MEANING = [
     "--out  rows to read: they are compared with in-distribution rows",
@@ -132,17 +135,21 @@ def ood(
         from flowgmm_cli.inference.ood import collect_scores, compare_scores, ood_columns
         from flowgmm_cli.inference.scores import OODRule, rename_kept
 
-        images = _image_column(session.trained) if gallery else None
+        if gallery and session.trained.image is None:
+            hint = "--save scores.csv --all-scores has the scores of each row"
+            raise UsageError("--gallery shows images, and this run has no image column", hint=hint)
         detector, rule = session.trained.require_detector(), OODRule.from_model(session.trained, score, fpr)
         names = [rule.score] if alone else list(detector.names)
         others = [name for name in names if name != rule.score] if all_scores else []
-        _warn_of_density(session, rule.score)
+        if rule.score == "nll" and session.trained.image is not None:
+            output.warn(_POOR_DENSITY)
 
         def score_rows(flag: str, reader: RowReader, drift: Drift) -> Iterator[Scores]:
             """Score the rows of a side, and write those of --out."""
             work: dict[str, Any] = {"on_error": on_error, "device": device, "processes": processes}
-            work["drift"] = drift
-            for scores in session.score(reader, f"score {flag}", rule=rule, scores=names, **work):
+            for scores in session.score(
+                reader, f"score {flag}", rule=rule, scores=names, drift=drift, **work
+            ):
                 if writer and flag == "--out":
                     columns = ood_columns(scores, detector, others)
                     writer.write(columns | rename_kept(scores, columns))
@@ -153,8 +160,9 @@ def ood(
             rows: dict[str, Any] = {"data_format": data_format, "on_error": on_error}
             out_reader = session.open_rows(out, purpose="ood", keep=with_, **rows)
             in_reader = session.open_rows(in_data, purpose="ood without --in", flag="--in", **rows)
-            if len(names) > 1:
-                _note_many_rows(in_reader, out_reader)
+            for reader in (in_reader, out_reader):
+                if len(names) > 1 and (reader.total or 0) > _MANY_ROWS:
+                    output.note(f"{reader.name}: {reader.total:,} rows; --alone computes one score only")
             sides = []
             for flag, reader, usual in (("--in", in_reader, rule), ("--out", out_reader, None)):
                 drift = Drift(session.trained, reader.name)
@@ -169,17 +177,11 @@ def ood(
         str(session.run.path), *sides, default=detector.default, rule=rule, rng=np.random.default_rng(1)
     )
     _save_result(session.run.path, result, in_data, out, plot)
-    if gallery and images:
-        _save_gallery(gallery, images, session.trained, in_reader, out_reader, result)
+    if gallery and session.trained.image:
+        _save_gallery(gallery, session.trained.image, session.trained, in_reader, out_reader, result)
     _print_result(result, save, as_json=as_json)
     metrics = result.metrics[rule.score]
     enforce_gates(gates, {name: getattr(metrics, name) for name in GATES}, subject=f" of {rule.score}")
-
-
-def _note_many_rows(*readers: RowReader) -> None:
-    for reader in readers:
-        if (reader.total or 0) > _MANY_ROWS:
-            output.note(f"{reader.name}: {reader.total:,} rows; --alone computes one score only")
 
 
 def _check_flags(in_data: str | None, out_data: str | None, figures: Mapping[str, Path | None]) -> str:
@@ -190,38 +192,17 @@ def _check_flags(in_data: str | None, out_data: str | None, figures: Mapping[str
         if data is None or data == "-" or data.lstrip().startswith("{"):
             continue
         if not Path(data).expanduser().exists():
-            raise DataError(
-                f"{flag} {data}: there is no such file or folder to read",
-                details=_MEANING if flag == "--out" else ["--in   in-distribution rows to read"],
-                hint=_EXAMPLE,
-            )
+            details = _MEANING if flag == "--out" else ["--in   in-distribution rows to read"]
+            reason = f"{flag} {data}: there is no such file or folder to read"
+            raise DataError(reason, details=details, hint=_EXAMPLE)
     if in_data == out_data == "-":
         raise UsageError("--in and --out cannot both be read from stdin", hint="write one of them to a file")
     for flag, figure in figures.items():
         check_suffix(flag, figure, (".png",), "figures are PNG files")
     if figures["--gallery"] is not None and "-" in (in_data, out_data):
-        raise UsageError(
-            "--gallery reads the rows twice, which stdin cannot be", hint="write the rows to a file first"
-        )
+        hint = "write the rows to a file first"
+        raise UsageError("--gallery reads the rows twice, which stdin cannot be", hint=hint)
     return out_data
-
-
-def _warn_of_density(session: Session, score: str) -> None:
-    if score == "nll" and session.trained.image is not None:
-        output.warn(
-            "-log p(x) alone is a poor score for images: simple images often have a higher density than the "
-            "training images, even if they show something else; compare it with the other scores"
-        )
-
-
-def _image_column(trained: TrainedModel) -> Column:
-    """Return the column of images; raise `UsageError` if the rows are not images."""
-    if (column := trained.image) is None:
-        raise UsageError(
-            "--gallery shows images, and this run has no image column",
-            hint="--save scores.csv --all-scores has the scores of each row",
-        )
-    return column
 
 
 def _save_result(run: Path, result: OODResult, in_data: str | None, out_data: str, plot: Path | None) -> None:
@@ -262,13 +243,8 @@ def _save_gallery(
     for reader, side, index in ((out_reader, result.outside, selected), (in_reader, result.inside, highest)):
         cells = read_rows_at(reader, side.places[index]).columns[column.name]
         sides.append((column_images(column, cells), side.scores[rule.score][index]))
-    figure = score_figure(
-        *sides,
-        limits=trained.preprocessor.ranges.get(column.name),
-        threshold=rule.threshold,
-        score=rule.score,
-        name=out_reader.name,
-    )
+    labels: dict[str, Any] = {"threshold": rule.threshold, "score": rule.score, "name": out_reader.name}
+    figure = score_figure(*sides, limits=trained.preprocessor.ranges.get(column.name), **labels)
     write_bytes(path, png(figure))
     output.note(f"written {path}")
 
@@ -290,30 +266,23 @@ def _print_result(result: OODResult, save: str | None, *, as_json: bool) -> None
 
 def _print_tables(result: OODResult) -> None:
     """Print the metrics of every score, and the flagged share of either side."""
-    rows = []
+    rows, inside, outside = [], result.inside, result.outside
     for name, metrics in result.metrics.items():
         roles = {"default": result.default, "flags": result.rule.score}
         marks = ", ".join(role for role, score in roles.items() if score == name)
         interval = result.intervals[name]["auroc"]
-        rows.append(
-            [name, marks, f"{metrics.auroc:.4f}", f"{interval.low:.4f} to {interval.high:.4f}"]
-            + [f"{value:.4f}" for value in (metrics.aupr_in, metrics.aupr_out, metrics.fpr95)]
-        )
-    inside, outside = result.inside, result.outside
-    output.print_table(
-        ["score", "", "AUROC", "95 % interval", "AUPR-in", "AUPR-out", "FPR95"],
-        rows,
-        right=["AUROC", "AUPR-in", "AUPR-out", "FPR95"],
-        optional=["AUPR-in", "AUPR-out"],
-        title=f"{result.run}: {outside.n:,} rows of {outside.name} against {inside.n:,} of {inside.name}",
-    )
+        span = f"{interval.low:.4f} to {interval.high:.4f}"
+        areas = [f"{value:.4f}" for value in (metrics.aupr_in, metrics.aupr_out, metrics.fpr95)]
+        rows.append([name, marks, f"{metrics.auroc:.4f}", span, *areas])
+    optional = ["AUPR-in", "AUPR-out"]
+    columns = ["score", "", "AUROC", "95 % interval", *optional, "FPR95"]
+    title = f"{result.run}: {outside.n:,} rows of {outside.name} against {inside.n:,} of {inside.name}"
+    output.print_table(columns, rows, right=["AUROC", *optional, "FPR95"], optional=optional, title=title)
     output.print_text("")
     threshold = f"above the threshold {result.rule.threshold:.6g} of {result.rule.score}"
-    output.print_table(
-        [threshold, "rows", "flagged", "share"],
-        [
-            [side.name, f"{side.n:,}", f"{side.totals.flagged:,}", f"{side.flagged_share:.2%}"]
-            for side in (inside, outside)
-        ],
-        right=["rows", "flagged", "share"],
-    )
+    rows = [
+        [side.name, f"{side.n:,}", f"{side.totals.flagged:,}", f"{side.flagged_share:.2%}"]
+        for side in (inside, outside)
+    ]
+    numbers = ["rows", "flagged", "share"]
+    output.print_table([threshold, *numbers], rows, right=numbers)

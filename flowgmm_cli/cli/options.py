@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ from typer.core import TyperCommand
 
 from flowgmm_cli.cli.app import hide_flag_types
 from flowgmm_cli.cli.output import settings
+from flowgmm_cli.errors import UsageError
 from flowgmm_cli.messages import escape_controls
 
 
@@ -38,12 +40,8 @@ def _set_offline(value: bool) -> bool:
 def _add_plugin_modules(value: list[str] | None) -> list[str] | None:
     for file in value or ():
         if not Path(file).expanduser().is_file():
-            from flowgmm_cli.errors import UsageError
-
-            raise UsageError(
-                f"--plugin-module: there is no file {file}",
-                hint="it takes a Python file that defines a FlowSpec, DataSpec, ...",
-            )
+            hint = "it takes a Python file that defines a FlowSpec, DataSpec, ..."
+            raise UsageError(f"--plugin-module: there is no file {file}", hint=hint)
     if value:
         # the registry and the processes that flowgmm starts read the variable
         known = [path for path in os.environ.get("FLOWGMM_PLUGIN_MODULES", "").split(os.pathsep) if path]
@@ -130,13 +128,9 @@ class Command(TyperCommand):
             UsageError: an option is a recipe key.
         """
         if any(param.name == "overrides" for param in self.params):
-            known = {
-                "--help",
-                "--",
-                *(flag for param in self.params for flag in (*param.opts, *param.secondary_opts)),
-            }
-            flags = [word.partition("=")[0] for word in args]
-            for place, flag in enumerate(flags[: flags.index("--")] if "--" in flags else flags):
+            known = {flag for param in self.get_params(ctx) for flag in (*param.opts, *param.secondary_opts)}
+            for place, word in enumerate(takewhile(lambda word: word != "--", args)):
+                flag = word.partition("=")[0]
                 if flag.startswith("--") and flag not in known:
                     _explain_setting(args, place)
         try:
@@ -151,8 +145,6 @@ class Command(TyperCommand):
         try:
             Path.cwd()
         except FileNotFoundError:
-            from flowgmm_cli.errors import UsageError
-
             hint = "cd to another folder first"
             raise UsageError("the current folder has been removed", hint=hint) from None
         return super().invoke(ctx)
@@ -168,7 +160,6 @@ def _list_examples(paragraph: str) -> str:
 
 def _explain_setting(words: Sequence[str], place: int) -> None:
     """Raise `UsageError` if the option at a place, such as `--epochs`, is a key of recipes."""
-    from flowgmm_cli.errors import UsageError
     from flowgmm_cli.recipe.load import find_keys
 
     flag, equals, value = words[place].partition("=")
@@ -177,11 +168,9 @@ def _explain_setting(words: Sequence[str], place: int) -> None:
     recipes = [word for word in words if word != value and "=" not in word and not word.startswith("-")]
     keys = find_keys(recipes, flag.lstrip("-").replace("-", "_"))
     if keys:
-        others = [f"{key}={value}" for key in keys[1:4]]
-        raise UsageError(
-            f"{flag}: settings are KEY=VALUE: {keys[0]}={value}",
-            hint=f"or {' or '.join(others)}" if others else f"write {keys[0]}={value} in the place of {flag}",
-        )
+        first, *others = [f"{key}={value}" for key in keys[:4]]
+        hint = f"or {' or '.join(others)}" if others else f"write {first} in the place of {flag}"
+        raise UsageError(f"{flag}: settings are KEY=VALUE: {first}", hint=hint)
 
 
 # --- output -----------------------------------------------------------------------------------------------

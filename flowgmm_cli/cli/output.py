@@ -98,13 +98,13 @@ def print_table(
             dropped.append(columns.pop(index))
             cells = [[*row[:index], *row[index + 1 :]] for row in cells]
     heading, lines = format_table(columns, cells, right=right, width=width)
+    if title:
+        heading = [*wrap(title, width or sys.maxsize), *heading]
     if width is None:
-        print_text(*([title] if title else []), *heading, *lines)
+        print_text(*heading, *lines)
         return
-    for line in [*(wrap(title, width) if title else []), *heading]:
-        stdout().print(Text(line, "bold"), soft_wrap=True)
-    for line in lines:
-        stdout().print(Text(line), soft_wrap=True)
+    for line, style in [*((line, "bold") for line in heading), *((line, "") for line in lines)]:
+        stdout().print(Text(line, style), soft_wrap=True)
     if dropped:
         note(f"a wider terminal also shows {', '.join(dropped)}")
 
@@ -167,9 +167,10 @@ def progress() -> Iterator[Progress]:
         with progress() as report:
             report(3, 10, "encode texts")
     """
+    bars_off = os.environ.get("FLOWGMM_NO_PROGRESS", "") not in ("", "0") or os.environ.get("TERM") == "dumb"
     if settings.quiet:
         yield NoProgress()
-    elif _uses_bars():
+    elif sys.stderr.isatty() and not bars_off:
         from rich.live import Live
 
         live = LiveProgress()
@@ -177,11 +178,6 @@ def progress() -> Iterator[Progress]:
             yield live
     else:
         yield PlainProgress(lambda line: _print_line("", line, ""))
-
-
-def _uses_bars() -> bool:
-    off = os.environ.get("FLOWGMM_NO_PROGRESS", "") not in ("", "0") or os.environ.get("TERM") == "dumb"
-    return sys.stderr.isatty() and not off
 
 
 def _console(*, stderr: bool) -> Console:

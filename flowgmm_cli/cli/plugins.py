@@ -10,6 +10,7 @@ import typer
 
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.errors import PluginError, UsageError, did_you_mean
+from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.messages import quote
 
 if TYPE_CHECKING:
@@ -50,10 +51,9 @@ def list_plugins(
     if as_json:
         output.print_json({"schema": "flowgmm/plugins/1", "plugins": rows, "problems": list(known.problems)})
     else:
-        origins = [entry.path or entry.origin for entry in entries]
         cells = [
-            [row["kind"], row["name"], origin, row["state"], row["problem"] or row["summary"]]
-            for row, origin in zip(rows, origins, strict=True)
+            [entry.kind, entry.name, entry.path or entry.origin, entry.state, entry.problem or row["summary"]]
+            for entry, row in zip(entries, rows, strict=True)
         ]
         output.print_table(["kind", "name", "package", "state", "summary"], cells)
     for problem in known.problems:
@@ -77,17 +77,17 @@ def describe(name: Name, kind: Kind = None, as_json: options.Json = False) -> No
     for number, (entry, values) in enumerate(zip(entries, descriptions, strict=True)):
         lines = [f"{entry.kind} {entry.name}   {entry.origin}", entry.summary, *values["docs"].splitlines()]
         output.print_text(*([""] if number else []), *filter(None, lines), "")
-        cells = [
-            [row["name"], _default(row), row["expected"], row["description"]] for row in values["parameters"]
-        ]
+        rows = values["parameters"]
+        cells = [[row["name"], _default(row), row["expected"], row["description"]] for row in rows]
         if cells:
             output.print_table(["parameter", "default", "value", "meaning"], cells)
         else:
             output.print_text("no parameters")
-        recipe = values["recipe"]
-        output.print_text("", "in a recipe:" if recipe else "used by: flowgmm eval --baselines")
-        if recipe:
-            output.print_exact(f"\n{recipe}")
+        if values["recipe"]:
+            output.print_text("", "in a recipe:")
+            output.print_exact(f"\n{values['recipe']}")
+        else:
+            output.print_text("", "used by: flowgmm eval --baselines")
 
 
 @app.command(cls=options.Command)
@@ -110,12 +110,10 @@ def new(
     package = write_package(name, kind, directory.expanduser())
     files = [str(path.relative_to(package.folder)) for path in package.files]
     if as_json:
-        values = {key: getattr(package, key) for key in ("package", "kind", "name")}
-        schema = {"schema": "flowgmm/plugin-new/1", "folder": str(package.folder)}
-        output.print_json({**schema, **values, "files": files})
+        values = {**vars(package), "folder": str(package.folder), "files": files}
+        output.print_json({"schema": "flowgmm/plugin-new/1", **values})
         return
-    lines = [f"{package.folder}: {package.kind} `{package.name}`", *(f"  {file}" for file in files)]
-    output.print_text(*lines)
+    output.print_text(f"{package.folder}: {package.kind} `{package.name}`", *(f"  {file}" for file in files))
     output.note(
         f"next: pip install -e {quote(package.folder)} && python -m pytest {quote(package.folder)} && "
         f"flowgmm plugins test {package.package}/{package.name}"
@@ -162,21 +160,15 @@ def run_tests(
         parts = [f"{count} {outcome}" for outcome, count in counts.items() if count]
         output.print_text("", f"{verdict}: {', '.join(parts)}")
     if counts["failed"]:
-        count = f"{counts['failed']} check{'s' if counts['failed'] > 1 else ''}"
-        output.warn(f"{entry.label} fails {count}")
+        output.warn(f"{entry.label} fails {pluralise(counts['failed'], 'check')}")
         raise typer.Exit(PluginError.exit_code)
 
 
 def _print_results(title: str, results: Sequence[CheckResult]) -> None:
-    cells = [
-        [
-            result.check.removeprefix("test_"),
-            result.outcome,
-            f"{result.seconds:.2f}",
-            f"skipped: {result.problem}" if result.outcome == "skipped" else result.description,
-        ]
-        for result in results
-    ]
+    cells = []
+    for result in results:
+        subject = f"skipped: {result.problem}" if result.outcome == "skipped" else result.description
+        cells.append([result.check.removeprefix("test_"), result.outcome, f"{result.seconds:.2f}", subject])
     columns = ["check", "outcome", "seconds", "subject"]
     output.print_table(columns, cells, right=["seconds"], title=title)
     for result in results:
@@ -210,8 +202,8 @@ def _check_kind(kind: str | None) -> str | None:
 
     kinds = [*SPEC_TYPES, "recipe"]
     if kind is not None and kind not in kinds:
-        guess = did_you_mean(kind, kinds)
-        raise UsageError(f"unknown kind `{kind}`{guess}", details=[f"kinds: {', '.join(kinds)}"])
+        details = [f"kinds: {', '.join(kinds)}"]
+        raise UsageError(f"unknown kind `{kind}`{did_you_mean(kind, kinds)}", details=details)
     return kind
 
 

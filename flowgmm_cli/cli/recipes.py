@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,17 +26,16 @@ def list_recipes(as_json: options.Json = False) -> None:
     from flowgmm_cli.plugins.registry import registry
     from flowgmm_cli.recipe.catalogue import available_recipes
 
-    recipes = list(available_recipes(registry()).values())
+    rows = [
+        {"name": r.name, "summary": r.summary, "path": str(r.path), "overlays": list(r.overlays)}
+        for r in available_recipes(registry()).values()
+    ]
     if as_json:
-        rows = [
-            {"name": r.name, "summary": r.summary, "path": str(r.path), "overlays": list(r.overlays)}
-            for r in recipes
-        ]
         output.print_json({"schema": "flowgmm/recipes/1", "recipes": rows})
         return
-    columns = ["name", "summary", *(["overlays"] if any(recipe.overlays for recipe in recipes) else [])]
-    cells = [[recipe.name, recipe.summary, ", ".join(recipe.overlays)] for recipe in recipes]
-    output.print_table(columns, [row[: len(columns)] for row in cells])
+    columns = ["name", "summary", *(["overlays"] if any(row["overlays"] for row in rows) else [])]
+    cells = [[row["name"], row["summary"], ", ".join(row["overlays"])][: len(columns)] for row in rows]
+    output.print_table(columns, cells)
     output.note("")
     output.note("copy one to change it: flowgmm recipes copy NAME")
 
@@ -92,7 +91,7 @@ def copy(
     from flowgmm_cli.recipe.yaml import read_text
 
     source = find_recipe(recipe, registry())
-    target = destination.expanduser() if destination is not None else Path()
+    target = (destination or Path()).expanduser()
     if target.is_dir():
         target = target / source.name
     check_absent(target, "name another file, or replace it with --force", force=force)
@@ -126,39 +125,32 @@ def check(
     names = [word for word in recipes if word not in overrides]
     if not names:
         raise UsageError("name a recipe to check", hint="flowgmm recipes check RECIPE [KEY=VALUE]...")
-    failures: dict[str, FlowgmmError] = {}
-    overlays: dict[str, list[str]] = {}
+    rows: list[dict[str, Any]] = []
+    codes = []
     for name in names:
+        row = {"recipe": name, "ok": True, "problems": [], "overlays": []}
+        rows.append(row)
         try:
             loaded = check_recipe(name, overrides, overlays=overlay or ())
         except FlowgmmError as error:
             if len(names) == 1 and not as_json:
                 raise
-            failures[name] = error
-        else:
-            overlays[name] = list(loaded.origin.overlays or loaded.overlays)
-            for line in (*loaded.origin.notes, *_missing_files(loaded)):
-                output.note(line)
-            if loaded.overlays and not overlay:
-                output.note(f"{name}: valid with each overlay too ({', '.join(loaded.overlays)})")
+            if not as_json:
+                output.print_error(error)
+            row |= {"ok": False, "problems": list(error.details) or [error.message]}
+            codes.append(error.exit_code)
+            continue
+        row["overlays"] = list(loaded.origin.overlays or loaded.overlays)
+        for line in (*loaded.origin.notes, *_missing_files(loaded)):
+            output.note(line)
+        if loaded.overlays and not overlay:
+            output.note(f"{name}: valid with each overlay too ({', '.join(loaded.overlays)})")
         if not as_json:
-            if name in failures:
-                output.print_error(failures[name])
-            else:
-                output.print_text(f"ok  {name}")
+            output.print_text(f"ok  {name}")
     if as_json:
-        rows = [
-            {
-                "recipe": name,
-                "ok": name not in failures,
-                "problems": _problems(failures.get(name)),
-                "overlays": overlays.get(name, []),
-            }
-            for name in names
-        ]
         output.print_json({"schema": "flowgmm/recipes-check/1", "recipes": rows})
-    if failures:
-        raise typer.Exit(max(error.exit_code for error in failures.values()))
+    if codes:
+        raise typer.Exit(max(codes))
 
 
 @app.command(cls=options.Command)
@@ -192,7 +184,3 @@ def _missing_files(recipe: Recipe) -> Iterator[str]:
         if (recipe.data.use in ("csv", "arrays") or file.suffix) and not file.exists():
             where = "" if file.is_absolute() else f" in {Path.cwd()}"
             yield f"{recipe.name}: data.{key}: there is no {path}{where} yet"
-
-
-def _problems(error: FlowgmmError | None) -> list[str]:
-    return [] if error is None else list(error.details) or [error.message]

@@ -16,6 +16,7 @@ from flowgmm_cli.formatting import format_number
 from flowgmm_cli.messages import quote
 
 app = typer.Typer(help="List, show and compare training runs.", no_args_is_help=True)
+_SUMMARY = ("run", "status", "recipe", "created", "seconds", "seed", "rows", "best", "test", "cross_fitted")
 
 
 @app.command("list", cls=options.Command)
@@ -26,33 +27,33 @@ def list_all(
     """List the runs, newest first."""
     from flowgmm_cli.runs import list_runs
 
-    runs = sorted(
-        list_runs(root, output.note), key=lambda run: str(run.info().get("created", "")), reverse=True
-    )
+    infos = [
+        {**run.info(), "run": str(run.path), "status": run.status()} for run in list_runs(root, output.note)
+    ]
+    infos.sort(key=lambda info: str(info.get("created", "")), reverse=True)
     if as_json:
-        rows = [{"run": str(run.path), **_summary(run.info(), run.status())} for run in runs]
+        rows = [{key: info.get(key) for key in _SUMMARY} for info in infos]
         output.print_json({"schema": "flowgmm/runs/1", "runs": rows})
         return
     output.print_table(
         ["run", "status", "created", "seconds", "labels", "accuracy", "rows", "ECE"],
         [
             [
-                run.path,
-                run.status(),
+                info["run"],
+                info["status"],
                 str(info.get("created", ""))[:16].replace("T", " "),
                 f"{info.get('seconds') or 0:.0f}",
                 (info.get("rows") or {}).get("labelled"),
                 _number(info, "accuracy"),
-                _result_rows(info),
+                "test" if info.get("test") else "cross-fitted" if info.get("cross_fitted") else "",
                 _number(info, "ece"),
             ]
-            for run in runs
-            for info in [run.info()]
+            for info in infos
         ],
         right=["seconds", "labels", "accuracy", "ECE"],
         optional=["ECE", "seconds", "created", "rows"],
     )
-    if not runs:
+    if not infos:
         output.note(f"there are no runs in {root}; train one: flowgmm train digits")
 
 
@@ -67,15 +68,13 @@ def show(run: options.Run = None, run_flag: options.RunFlag = None, as_json: opt
         return
     rows: list[list[Any]] = [["run", selected.path], ["status", selected.status()]]
     for key in ("error", "created", "seconds", "device", "precision", "seed", "epochs", "steps"):
-        value = info.get(key)
-        if value is not None:
+        if (value := info.get(key)) is not None:
             rows.append([key, format_number(value) if isinstance(value, float) else value])
     for key in ("rows", "best", "calibration", "test", "cross_fitted", "versions"):
         for name, value in (info.get(key) or {}).items():
             if value is not None:
-                rows.append(
-                    [f"{key.replace('_', '-')} {name}", f"{value:.4f}" if isinstance(value, float) else value]
-                )
+                cell = f"{value:.4f}" if isinstance(value, float) else value
+                rows.append([f"{key.replace('_', '-')} {name}", cell])
     rows.append(["overlays", ", ".join(info.get("overlays") or []) or "none"])
     rows.append(["changes", " ".join(info.get("overrides") or []) or "none"])
     output.print_table(["", ""], rows)
@@ -133,16 +132,6 @@ def compare_runs(
         if key == "differences":
             for name, difference in zip(comparison.names[1:], comparison.differences, strict=True):
                 output.print_text(f"{name}: {difference.summary}")
-
-
-def _summary(info: dict[str, Any], status: str) -> dict[str, Any]:
-    keys = ("recipe", "created", "seconds", "seed", "rows", "best", "test", "cross_fitted")
-    return {"status": status, **{key: info.get(key) for key in keys}}
-
-
-def _result_rows(info: dict[str, Any]) -> str:
-    """Name the rows that the results of a run are of."""
-    return "test" if info.get("test") else "cross-fitted" if info.get("cross_fitted") else ""
 
 
 def _number(info: dict[str, Any], name: str) -> str:

@@ -194,12 +194,12 @@ def _draw(
     from flowgmm_cli.inference.sampling import draw_samples
 
     draws = []
+    classes = [class_index(trained, name) for name in names] if names else None
     for temperature in temperatures:
         generator = torch.Generator().manual_seed(seed)  # the same numbers for all
         work: dict[str, Any] = {"temperature": temperature, "generator": generator, "source": source}
-        classes = [class_index(trained, name) for name in names] if names else None
         draws.append(draw_samples(trained, n, classes=classes, **work))
-    return _concatenate(draws, "temperature", temperatures)
+    return draws[0] if len(draws) == 1 else draws[0].concatenate(draws, {"temperature": temperatures})
 
 
 def _interpolate(
@@ -209,11 +209,10 @@ def _interpolate(
     from flowgmm_cli.inference.sampling import interpolate
 
     x = _note_round_trip(session, rows)
-    paths = [
-        interpolate(session.trained, x[2 * index : 2 * index + 2], steps=steps, path=path)
-        for index in range(len(pairs))
-    ]
-    return _concatenate(paths, "path", [f"{first} to {last}" for first, last in pairs])
+    ends = [x[start : start + 2] for start in range(0, len(x), 2)]
+    paths = [interpolate(session.trained, both, steps=steps, path=path) for both in ends]
+    names = [f"{first} to {last}" for first, last in pairs]
+    return paths[0] if len(paths) == 1 else paths[0].concatenate(paths, {"path": names})
 
 
 def _transfer(session: Session, rows: Rows, target: str) -> GeneratedRows:
@@ -224,11 +223,6 @@ def _transfer(session: Session, rows: Rows, target: str) -> GeneratedRows:
     trained = session.trained
     index = None if target == ALL and ALL not in trained.class_names else class_index(trained, target)
     return transfer(trained, _note_round_trip(session, rows), index, ids=rows.ids)
-
-
-def _concatenate(parts: Sequence[GeneratedRows], column: str, values: Sequence[Any]) -> GeneratedRows:
-    """Concatenate several parts, with a column that says which part a row belongs to."""
-    return parts[0] if len(parts) == 1 else parts[0].concatenate(parts, {column: values})
 
 
 def _note_round_trip(session: Session, rows: Rows) -> Tensor:

@@ -62,18 +62,10 @@ def print_texts(rows: GeneratedRows, texts: Columns) -> None:
     names, extras = list(texts), rows.rows.extras
     lines: list[list[Any]] = []
     for index in range(len(rows)):
-        statistics = [
-            rows.rows.ids[index],
-            rows.class_names[index],
-            f"{extras['log_density'][index]:.1f}",
-            f"{extras['confidence'][index]:.2f}",
-        ]
-        for place in range(0, len(names), 2):
-            text, distance = texts[names[place]][index], texts[names[place + 1]][index]
-            cells = statistics if place == 0 else [""] * 4
-            lines.append([*cells, f"{distance:.2f}", " ".join(text.split())])
-    output.print_table(
-        ["id", "class", "log density", "confidence", "distance", "nearest training text"],
-        lines,
-        right=["log density", "confidence", "distance"],
-    )
+        density, confidence = extras["log_density"][index], extras["confidence"][index]
+        cells = [rows.rows.ids[index], rows.class_names[index], f"{density:.1f}", f"{confidence:.2f}"]
+        for text, distance in zip(names[::2], names[1::2], strict=True):
+            lines.append([*cells, f"{texts[distance][index]:.2f}", " ".join(texts[text][index].split())])
+            cells = [""] * 4
+    numbers = ["log density", "confidence", "distance"]
+    output.print_table(["id", "class", *numbers, "nearest training text"], lines, right=numbers)

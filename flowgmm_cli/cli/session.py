@@ -61,12 +61,12 @@ def write_model_card(run: Run, context: DataContext) -> None:
 
 @dataclass(frozen=True)
 class Session:
-    """A loaded run."""
+    """A loaded run, with its model, the context of data sources and the progress of work."""
 
-    run: Run  # the run directory
-    trained: TrainedModel  # its model
-    context: DataContext  # the context of data sources
-    progress: Progress  # reports progress
+    run: Run
+    trained: TrainedModel
+    context: DataContext
+    progress: Progress
 
     def own_rows(self, purpose: str) -> SplitData:
         """Read the rows of the run's recipe, split as in training; `purpose` is for error messages."""
@@ -131,24 +131,17 @@ def open_session(run: str | None, run_flag: str | None) -> Iterator[Session]:
         yield Session(selected, TrainedModel.load(selected.path, context=context), context, progress)
 
 
-class _NoPandas:
-    """Finder of modules that finds no pandas."""
-
-    @staticmethod
-    def find_spec(name: str, path: object = None, target: object = None) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError(name)
-
-
 def _import_arrow() -> None:
     """Import pyarrow without pandas, which it loads for the first conversion of Python objects if it can."""
     import pyarrow as pa
 
-    sys.meta_path.insert(0, _NoPandas)
-    try:
-        pa.array([0])
-    finally:
-        sys.meta_path.remove(_NoPandas)
+    modules: dict[str, Any] = sys.modules
+    if "pandas" not in modules:
+        modules["pandas"] = None  # an import raises ModuleNotFoundError
+        try:
+            pa.array([0])
+        finally:
+            del modules["pandas"]
 
 
 def open_table(
@@ -243,10 +236,8 @@ def warn_unscorable(name: str, totals: Totals) -> None:
             hint="compare its columns with those of the training data",
         )
     if totals.unscorable:
-        rows = (
-            f"{totals.unscorable:,} of the {totals.n:,} rows of {name} could not be scored and have no result"
-        )
-        output.warn(rows, details)
+        rows = f"{totals.unscorable:,} of the {totals.n:,} rows of {name}"
+        output.warn(f"{rows} could not be scored and have no result", details)
 
 
 def note_throughput(n: int, seconds: float) -> None:

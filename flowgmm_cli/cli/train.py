@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from flowgmm_cli.training.search import SearchResult
 
 SCHEMA = "flowgmm/train/1"
-_CPU = "cpu"
 _MAX_COMPARED_LABELS = 500  # labelled rows with which a training ends with the verdict beside simple methods
 _MAX_COMPARED_CELLS = 1_000_000  # training rows * features, likewise
 
@@ -89,6 +88,7 @@ def train(
     flowgmm train my.yaml --overlay cpu train.epochs=3 ·
     flowgmm train --resume runs/digits/20261122-101500-3f9a · flowgmm train ag_news --processes 4
     """
+    from flowgmm_cli.runs import open_run
     from flowgmm_cli.training.callbacks import is_main_process, world_size
 
     words = list(overrides or [])
@@ -100,37 +100,32 @@ def train(
             "--resume takes a run and nothing else: a run is continued with its own recipe",
             hint=f"flowgmm train --resume {quote(resume)}",
         )
-    if resume is None and recipe is None:
-        raise UsageError("name a recipe, or a run with --resume", hint="flowgmm recipes list")
     if dry_run and (processes > 1 or world_size() > 1):
         raise UsageError("--dry-run takes one step in one process", hint="leave out --processes")
 
     if not is_main_process():
         output.settings.quiet = True
 
-    loaded = None
-    if recipe is not None:
-        # a mistake in it is found before torch is imported
+    run = None
+    if resume is not None:
+        run = open_run(resume.expanduser())
+        loaded = run.recipe()
+    elif recipe is not None:  # a mistake in it is found before torch is imported
         loaded = _load(recipe, words, overlay or [], auto=bool(auto))
         for line in loaded.origin.notes:
             output.note(line)
+    else:
+        raise UsageError("name a recipe, or a run with --resume", hint="flowgmm recipes list")
     if processes > 1 and world_size() == 1:
-        launch_training(loaded, resume, run_dir, processes, as_json=as_json)
+        launch_training(loaded, run, run_dir, processes, as_json=as_json)
         return
     output.note("loading torch…")
-
-    from flowgmm_cli.runs import open_run
-
-    run = open_run(resume.expanduser()) if resume is not None else None
-    selected = loaded or (run.recipe() if run else None)
-    if selected is None:
-        raise ValueError("there is neither a recipe nor a run")
     if not is_main_process():
-        assist_training(selected)
+        assist_training(loaded)
     elif dry_run:
-        _dry_run(selected, as_json=as_json)
+        _dry_run(loaded, as_json=as_json)
     else:
-        _train(selected, run, run_dir, as_json=as_json)
+        _train(loaded, run, run_dir, as_json=as_json)
 
 
 def _load(recipe: str, words: list[str], overlays: list[str], *, auto: bool) -> Recipe:
@@ -177,10 +172,10 @@ def _compare_with_baselines(run: Run, result: TrainResult, context: Any, progres
     from flowgmm_cli.inference.evaluate_run import evaluate_run
 
     try:
-        evaluation = evaluate_run(
-            run, split="test", context=context, with_baselines=True, progress=progress, warn=output.warn
+        work: dict[str, Any] = {"context": context, "progress": progress, "warn": output.warn}
+        return dataclasses.replace(
+            result, results=evaluate_run(run, split="test", with_baselines=True, **work)
         )
-        return dataclasses.replace(result, results=evaluation)
     except Exception as error:
         output.warn(f"the baselines cannot be fitted ({type(error).__name__}: {error})")
         return result
@@ -191,8 +186,8 @@ def _check_device(recipe: Recipe) -> None:
     from flowgmm_cli.devices import find_device
 
     device = find_device(recipe.run.device)
-    if device.type == "cpu" and _CPU in recipe.overlays and not recipe.origin.overlays:
-        output.note(f"this recipe is meant for a GPU; `--overlay {_CPU}` has settings for this machine")
+    if device.type == "cpu" and "cpu" in recipe.overlays and not recipe.origin.overlays:
+        output.note("this recipe is meant for a GPU; `--overlay cpu` has settings for this machine")
 
 
 def _run_training(recipe: Recipe, run: Run, *, new: bool, group: Distributed, **work: Any) -> TrainResult:
@@ -208,7 +203,11 @@ def _run_training(recipe: Recipe, run: Run, *, new: bool, group: Distributed, **
     except KeyboardInterrupt:
         raise InterruptedRunError(f"stopped by you; {_describe_checkpoint(run)}", hint=resume) from None
     except OSError as error:
-        raise _explain_full_disk(error, run, resume) from error
+        if (full := describe_full_disk(error)) is None:
+            raise
+        raise RunFailedError(
+            f"{full}; {_describe_checkpoint(run)}", hint=f"make room, then: {resume}"
+        ) from error
     except FlowgmmError:
         if new and not run.checkpoints.exists():  # its data could not be read
             shutil.rmtree(run.path)
@@ -218,13 +217,6 @@ def _run_training(recipe: Recipe, run: Run, *, new: bool, group: Distributed, **
 def _describe_checkpoint(run: Run) -> str:
     saved = any(run.path.rglob("last.safetensors"))
     return "the last checkpoint is intact" if saved else "there is no checkpoint yet"
-
-
-def _explain_full_disk(error: OSError, run: Run, resume: str) -> Exception:
-    full = describe_full_disk(error)
-    if full is None:
-        return error
-    return RunFailedError(f"{full}; {_describe_checkpoint(run)}", hint=f"make room, then: {resume}")
 
 
 def _dry_run(recipe: Recipe, *, as_json: bool) -> None:
@@ -275,15 +267,15 @@ def _print_metrics(run: str, results: Evaluation) -> None:
 
     metrics, kind = results.classification, results.split.replace("_", "-")
     interval = metrics.intervals["accuracy"]
-    values = [metrics.accuracy, metrics.balanced_accuracy, metrics.macro_f1, metrics.nll, metrics.ece]
-    intervals = [f"{interval.low:.4f} to {interval.high:.4f}", *[""] * 4]
-    names = ["accuracy", "balanced accuracy", "macro F1", "NLL", "ECE"]
-    output.print_table(
-        [kind, "value", "95 % interval"],
-        list(zip(names, (f"{value:.4f}" for value in values), intervals, strict=True)),
-        right=["value"],
-        title=f"{run}: {metrics.n:,} {kind} rows",
-    )
+    rows = [
+        ["accuracy", f"{metrics.accuracy:.4f}", f"{interval.low:.4f} to {interval.high:.4f}"],
+        ["balanced accuracy", f"{metrics.balanced_accuracy:.4f}", ""],
+        ["macro F1", f"{metrics.macro_f1:.4f}", ""],
+        ["NLL", f"{metrics.nll:.4f}", ""],
+        ["ECE", f"{metrics.ece:.4f}", ""],
+    ]
+    title = f"{run}: {metrics.n:,} {kind} rows"
+    output.print_table([kind, "value", "95 % interval"], rows, right=["value"], title=title)
     if averages := metrics.describe_averages():
         output.note(f"classes {averages}")
     if results.cross_fitted:
@@ -310,19 +302,16 @@ def _to_dict(run: Run, result: TrainResult) -> dict[str, Any]:
 
 
 def _print_search(search: SearchResult) -> None:
-    selected = {result.name for result in search.kept}
-    numbers = ["NLL", "accuracy", "agreement", "density", "score"]
-    output.print_table(
-        ["candidate", *numbers, ""],
-        [
-            [result.name]
-            + [f"{getattr(result, number.lower()):.3f}" for number in numbers]
-            + ["kept" if result.name in selected else ""]
-            for result in search.results
-        ],
-        right=numbers,
-        title="search, on labels that the training did not use",
+    kept, numbers = (
+        {result.name for result in search.kept},
+        ["NLL", "accuracy", "agreement", "density", "score"],
     )
+    rows = []
+    for r in search.results:
+        cells = [f"{value:.3f}" for value in (r.nll, r.accuracy, r.agreement, r.density, r.score)]
+        rows.append([r.name, *cells, "kept" if r.name in kept else ""])
+    title = "search, on labels that the training did not use"
+    output.print_table(["candidate", *numbers, ""], rows, right=numbers, title=title)
     if gain := search.describe_gain():
         output.print_text(gain)
     output.print_text("")
