@@ -87,7 +87,8 @@ class Run:
         """Return the status in `run.json`, or `killed` if the process that trained the run is gone."""
         info = self.info()
         status = str(info.get("status", "unknown"))
-        if status == "running" and info.get("host") == platform.node() and not _has_process(info):
+        is_here = info.get("host") == platform.node()
+        if status == "running" and is_here and not is_alive(info.get("pid"), info.get("pid_start")):
             return "killed"
         return status
 
@@ -196,19 +197,14 @@ def open_run(path: Path) -> Run:
             hint = f"name {folder if (folder / 'run.json').is_file() else folder / LATEST}"
         raise RunError(f"{path} is not a run directory{similar}", hint=hint)
     run.info()
-    _require_own_folders(run)
-    return run
-
-
-def _require_own_folders(run: Run) -> None:
-    """Raise `RunError` if a folder of the run is a link: a command would write to another place."""
-    for folder in (run.path, *run.path.glob("members"), *run.path.glob("members/*/")):
+    for folder in (path, *path.glob("members"), *path.glob("members/*/")):  # where commands write
         links = sorted(entry.path for entry in os.scandir(folder) if entry.is_symlink() and entry.is_dir())
         if links:
             raise RunError(
                 f"{links[0]} is a link to another folder, and what commands write to a run stays in it",
                 hint="replace the link by a folder; --run-dir puts a whole run on another disk",
             )
+    return run
 
 
 def find_run(
@@ -304,5 +300,3 @@ def list_runs(root: Path, note: Callable[[str], None] = lambda text: None) -> li
     return runs
 
 
-def _has_process(info: Mapping[str, Any]) -> bool:
-    return is_alive(info.get("pid"), info.get("pid_start"))

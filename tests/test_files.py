@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -30,16 +31,12 @@ def names(folder: Path) -> list[str]:
 @pytest.mark.parametrize("place", [(os, "fsync"), (Path, "replace")])
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_a_failure_keeps_the_old_file_and_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: tuple[object, str], error: type[BaseException]
+    tmp_path: Path, place: tuple[object, str], error: type[BaseException]
 ) -> None:
-    def fail(*args: Any) -> None:
-        raise error
-
     file = tmp_path / "a.txt"
     write_text(file, "old")
-    monkeypatch.setattr(*place, fail)
     for target in (file, tmp_path / "new" / "folder" / "b.txt"):
-        with pytest.raises(error):
+        with patch.object(*place, side_effect=error), pytest.raises(error):
             write_text(target, "new")
     assert file.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
@@ -91,21 +88,11 @@ def test_json_round_trip(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a.json", "value") == value
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"{",
-        b"[1]",
-        b"\xff\xfe",
-        b'"text"',
-        b"[" * 200_000,
-        b'{"a": NaN}',
-        b'{"a": 1e999}',
-        b'{"a": 1' + b"0" * 5000 + b"}",
-    ],
-    ids=lambda content: content[:10],
-)
+MALFORMED = [b"", b"{", b"[1]", b"\xff\xfe", b'"text"', b"[" * 200_000]
+MALFORMED += [b'{"a": NaN}', b'{"a": 1e999}', b'{"a": 1' + b"0" * 5000 + b"}"]
+
+
+@pytest.mark.parametrize("content", MALFORMED, ids=lambda content: content[:10])
 def test_a_file_without_a_json_object_is_a_run_error(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "a.json"
     file.write_bytes(content)

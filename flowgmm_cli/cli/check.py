@@ -21,8 +21,7 @@ def check(
     data: options.Data = None,
     data_format: options.DataFormat = None,
     rows: Annotated[
-        int,
-        typer.Option("--rows", min=1, help="Rows for the checks of inverses and Jacobians; fewer if wide."),
+        int, options.option("--rows", "Rows for the checks of inverses and Jacobians; fewer if wide.", min=1)
     ] = 64,
     as_json: options.Json = False,
 ) -> None:

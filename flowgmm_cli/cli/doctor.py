@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.errors import GateError
 from flowgmm_cli.formatting import pluralise
@@ -24,7 +22,7 @@ _MIN_FREE_BYTES = 2 * 1024**3
 
 
 def doctor(
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 7 if there is a problem.")] = False,
+    strict: Annotated[bool, options.option("--strict", "Exit with 7 if there is a problem.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Report versions, devices, folders and plugin problems, to read or to paste into an issue."""

@@ -42,10 +42,8 @@ Space = Annotated[
 MapMethod = Annotated[
     Literal["pca", "tsne", "umap"] | None,
     options.option(
-        "--map",
-        "pca|tsne|umap",
-        "Add map_0 and map_1: two principal axes of the first 10,000 rows, or t-SNE or UMAP of at "
-        "most 20,000 rows.",
+        "--map pca|tsne|umap",
+        "Add map_0 and map_1: principal axes of the first 10,000 rows, or t-SNE or UMAP of up to 20,000.",
     ),
 ]
 

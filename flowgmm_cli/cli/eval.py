@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
-
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import (
     data_context,
@@ -31,31 +29,22 @@ _MAX_CLASSES = 40  # that are listed, the largest
 GATES = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
-SplitName = Annotated[Literal["test", "val"], typer.Option("--split", help="test, or val if it has labels.")]
+SplitName = Annotated[Literal["test", "val"], options.option("--split", "test, or val if it has labels.")]
 LabelledData = Annotated[
     str | None,
-    options.option(
-        "--data",
-        "FILE|-|SPEC",
-        "Rows with labels instead of the run's own: a file, a folder of images, - for stdin, or a data "
-        "spec, in the forms that predict takes.",
-    ),
+    options.option("--data FILE|-|SPEC", "Labelled rows instead of the run's own, as predict takes them."),
 ]
 Baselines = Annotated[
     bool,
-    typer.Option(
+    options.option(
         "--baselines",
-        help="Compare with logistic regression, kNN, label spreading, self-training, an MLP, extra trees, "
+        "Compare with logistic regression, kNN, label spreading, self-training, an MLP, extra trees, "
         "LDA, an SVM and the baselines of plugins, all on the same vectors and labels.",
     ),
 ]
 Plots = Annotated[
     bool,
-    typer.Option(
-        "--plots",
-        help="Write PNG files into the run's eval/: reliability, confusion, latent space and, for two "
-        "features, decision regions.",
-    ),
+    options.option("--plots", "Write figures into eval/: reliability, confusion, latents, decision regions."),
 ]
 
 

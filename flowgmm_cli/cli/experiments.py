@@ -25,14 +25,11 @@ def curve(
     overrides: options.Overrides = None,
     overlay: options.Overlay = None,
     labels: Annotated[
-        str, typer.Option("--labels", metavar="N,...", help="Numbers of labelled rows, such as 20,50,100.")
+        str, options.option("--labels N,...", "Numbers of labelled rows, such as 20,50,100.")
     ] = "20,50,100,200",
     seeds: options.Seeds = "0..4",
     baselines: Annotated[
-        bool,
-        typer.Option(
-            "--baselines/--no-baselines", help="Fit eight simple methods on the same vectors and labels."
-        ),
+        bool, options.option("--baselines/--no-baselines", "Fit eight simple methods on the same vectors.")
     ] = True,
     out: options.ExperimentFolder = None,
     as_json: options.Json = False,

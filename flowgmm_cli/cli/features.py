@@ -21,12 +21,10 @@ _REFERENCE_ROWS = 512  # rows over which the standard deviation of a channel is 
 
 LayerNumber = Annotated[
     int | None,
-    typer.Option(
-        "--layer", help="Number of the layer, 0 for the flow's input; without it the layers are listed."
-    ),
+    options.option("--layer", "Number of the layer, 0 for the input; without it the layers are listed."),
 ]
 Channel = Annotated[
-    int | None, typer.Option("--channel", help="Number of the channel, from 0; the most variable without it.")
+    int | None, options.option("--channel", "Number of the channel, from 0; the most variable without it.")
 ]
 Extent = Annotated[
     Literal["bump", "channel", "site"],
@@ -42,7 +40,7 @@ Reach = Annotated[
     float, typer.Option(help="Largest change, up and down, in standard deviations of the channel.")
 ]
 Steps = Annotated[int, typer.Option(min=2, help="Columns of the figure, both ends included.")]
-RowCount = Annotated[int, typer.Option("--number", "-n", min=1, help="Number of rows shown.")]
+RowCount = Annotated[int, options.option("--number -n", "Number of rows shown.", min=1)]
 
 
 def features(

@@ -29,21 +29,18 @@ TableFile = Annotated[
         metavar="FILE", help="A table: csv, tsv, parquet or jsonl, with a header; or a folder of images."
     ),
 ]
-LabelColumn = Annotated[str | None, options.option("--label", "COLUMN", "Column of the class.")]
+LabelColumn = Annotated[str | None, options.option("--label COLUMN", "Column of the class.")]
 TextColumns = Annotated[
     list[str] | None,
-    options.option("--text", "COLUMN", "Column of text, if it is not recognised; can be repeated."),
+    options.option("--text COLUMN", "Column of text, if it is not recognised; can be repeated."),
 ]
 Encoding = Annotated[
-    str | None,
-    options.option("--encoding", "NAME", "Encoding of a text file, such as cp1252; default: UTF-8."),
+    str | None, options.option("--encoding NAME", "Encoding of a text file, such as cp1252; default: UTF-8.")
 ]
 RecipeFile = Annotated[
     str | None,
     options.option(
-        "--save",
-        "FILE.yaml|-",
-        "The recipe to write; - for stdout. Default: the table's name, in the current folder.",
+        "--save FILE.yaml|-", "Recipe to write; - for stdout. Default: TABLE.yaml, in this folder."
     ),
 ]
 

@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.session import (
-    file_stem,
-    note_throughput,
-    open_session,
-    print_warnings,
-    warn_unscorable,
-)
+from flowgmm_cli.cli.session import file_stem, note_throughput, open_session, print_warnings, warn_unscorable
 from flowgmm_cli.cli.validation import (
     check_input_kept,
     check_stdout,
@@ -52,36 +46,26 @@ _MEANING = [
 InData = Annotated[
     str | None,
     options.option(
-        "--in",
-        "FILE|-|SPEC",
-        "In-distribution rows to read: csv, tsv, parquet, jsonl, npz, npy, idx, txt, a folder of "
-        "images, - for stdin, or a data spec such as '{use: csv, path: new.csv}'. Without it the run's "
-        "own held-out rows.",
+        "--in FILE|-|SPEC",
+        "In-distribution rows to read: csv, tsv, parquet, jsonl, npz, npy, idx, txt, a folder of images, - "
+        "for stdin, or a data spec such as '{use: csv, path: new.csv}'. Without it the run's held-out rows.",
     ),
 ]
 OutData = Annotated[
     str | None,
-    options.option(
-        "--out",
-        "FILE|-|SPEC",
-        "Rows to read and to compare with them, in the same forms. The file to write is --save.",
-    ),
+    options.option("--out FILE|-|SPEC", "Rows to read and compare, in the same forms; --save names a file."),
 ]
 OutRows = Annotated[
     str | None,
     typer.Argument(metavar="FILE", help="Rows to compare, the same as --out FILE; RUN may be left out."),
 ]
-Alone = Annotated[
-    bool, typer.Option("--alone", help="Compute only the score that flags rows, which is faster.")
-]
-AllScores = Annotated[bool, typer.Option("--all-scores", help="Let --save write a column for each score.")]
-PlotFile = Annotated[Path | None, options.option("--plot", "FILE.png", "Write a histogram of both sides.")]
+Alone = Annotated[bool, options.option("--alone", "Compute only the score that flags rows, which is faster.")]
+AllScores = Annotated[bool, options.option("--all-scores", "Let --save write a column for each score.")]
+PlotFile = Annotated[Path | None, options.option("--plot FILE.png", "Write a histogram of both sides.")]
 GalleryFile = Annotated[
     Path | None,
     options.option(
-        "--gallery",
-        "FILE.png",
-        "For images: write those of --out by score, and the in-distribution ones with the highest scores.",
+        "--gallery FILE.png", "For images: write those of --out by score, and the oddest of --in."
     ),
 ]
 

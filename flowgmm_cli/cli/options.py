@@ -61,9 +61,11 @@ def complete_recipe(incomplete: str) -> list[str]:
     return names + [file for file in files if file.endswith((".yaml", ".yml", "/"))]
 
 
-def option(flag: str, metavar: str, help: str, **settings: Any) -> Any:
-    """Describe an option with a value; `settings` are further arguments of `typer.Option`."""
-    return typer.Option(flag, metavar=metavar, help=help, **settings)
+def option(usage: str, help: str, **settings: Any) -> Any:
+    """Describe an option by its usage, such as `--number -n N`; `settings` are those of `typer.Option`."""
+    words = usage.split(" ")
+    flags = [word for word in words if word.startswith("-")]
+    return typer.Option(*flags, metavar=" ".join(words[len(flags) :]) or None, help=help, **settings)
 
 
 # --- options of every command -----------------------------------------------------------------------------
@@ -71,25 +73,18 @@ def option(flag: str, metavar: str, help: str, **settings: Any) -> Any:
 
 def _common(
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", callback=_set_flag, help="Print only the result and warnings.")
+        bool, option("--quiet -q", "Print only the result and warnings.", callback=_set_flag)
     ] = False,
     verbose: Annotated[
-        bool,
-        typer.Option(
-            "--verbose", "-v", callback=_set_flag, help="Print more; errors come with their traceback."
-        ),
+        bool, option("--verbose -v", "Print more; errors come with their traceback.", callback=_set_flag)
     ] = False,
     offline: Annotated[
-        bool,
-        typer.Option(
-            "--offline", envvar="FLOWGMM_OFFLINE", callback=_set_offline, help="Never use the network."
-        ),
+        bool, option("--offline", "Never use the network.", envvar="FLOWGMM_OFFLINE", callback=_set_offline)
     ] = False,
     plugin_module: Annotated[
         list[str] | None,
         option(
-            "--plugin-module",
-            "FILE.py",
+            "--plugin-module FILE.py",
             "Load components from a Python file of your own; can be repeated. Also $FLOWGMM_PLUGIN_MODULES.",
             callback=_add_plugin_modules,
         ),
@@ -175,37 +170,31 @@ def _explain_setting(words: Sequence[str], place: int) -> None:
 
 # --- output -----------------------------------------------------------------------------------------------
 
-Json = Annotated[bool, typer.Option("--json", "-j", help="Print one JSON object.")]
+Json = Annotated[bool, option("--json -j", "Print one JSON object.")]
 Save = Annotated[
     str | None,
-    option("--save", "FILE|-", "File to write: csv, tsv, parquet, jsonl or npz by its suffix; - for stdout."),
+    option("--save FILE|-", "File to write: csv, tsv, parquet, jsonl or npz by its suffix; - for stdout."),
 ]
 SaveSamples = Annotated[
     str | None,
-    option(
-        "--save", "FILE|-", "File to write: csv, tsv, parquet, jsonl, npz or, for images, png; - for stdout."
-    ),
+    option("--save FILE|-", "File to write: csv, tsv, parquet, jsonl, npz, or png for images; - for stdout."),
 ]
 Format = Annotated[
     str | None,
     option(
-        "--format",
-        "FORMAT",
-        "Format to write, if the file name does not imply it: csv, tsv, parquet, jsonl or npz.",
+        "--format FORMAT", "Format to write, if the file's name has none: csv, tsv, parquet, jsonl or npz."
     ),
 ]
 Only = Annotated[
-    list[str] | None,
-    option("--only", "COLUMN,...", "Columns to write, in this order; all of them without it."),
+    list[str] | None, option("--only COLUMN,...", "Columns to write, in this order; all of them without it.")
 ]
 With = Annotated[
-    list[str] | None,
-    option("--with", "COLUMN,...|all", "Columns of --data to keep, after those of the output."),
+    list[str] | None, option("--with COLUMN,...|all", "Columns of --data to keep, after those of the output.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
+Force = Annotated[bool, option("--force", "Replace a file that exists.")]
 FailUnder = Annotated[
     list[str] | None,
-    option("--fail-under", "METRIC=VALUE", "Exit with 7 if a metric is below a value; can be repeated."),
+    option("--fail-under METRIC=VALUE", "Exit with 7 if a metric is below a value; can be repeated."),
 ]
 
 # --- runs and rows ----------------------------------------------------------------------------------------
@@ -220,51 +209,34 @@ RowsArgument = Annotated[
     str | None,
     typer.Argument(metavar="FILE", help="Rows to read, the same as --data FILE; RUN may be left out."),
 ]
-RunFlag = Annotated[str | None, option("--run", "RUN", "The same as the argument RUN.")]
+RunFlag = Annotated[str | None, option("--run RUN", "The same as the argument RUN.")]
 Data = Annotated[
     str | None,
     option(
-        "--data",
-        "FILE|-|SPEC",
+        "--data FILE|-|SPEC",
         "Rows to read: csv, tsv, parquet, jsonl, npz, npy, idx, txt, a folder of images, - for stdin, "
         "or a data spec such as '{use: csv, path: new.csv}'.",
     ),
 ]
 DataFormat = Annotated[
     str | None,
-    option(
-        "--data-format",
-        "FORMAT",
-        "Format of the rows to read, if their file name does not imply it; stdin is csv by default.",
-    ),
+    option("--data-format FORMAT", "Format of the rows to read, if their file's name has none; stdin: csv."),
 ]
 OnError = Annotated[
     Literal["fail", "keep"],
-    option(
-        "--on-error",
-        "fail|keep",
-        "If a row cannot be read or scored: stop and name it, or keep it with empty cells.",
-    ),
+    option("--on-error fail|keep", "If a row cannot be scored: stop and name it, or leave its cells empty."),
 ]
 Score = Annotated[
     str | None,
-    option("--score", "NAME", "Out-of-distribution score that flags rows; the run's own choice without it."),
+    option("--score NAME", "Out-of-distribution score that flags rows; the run's own choice without it."),
 ]
 Fpr = Annotated[
     float | None,
-    typer.Option(
-        "--fpr",
-        min=0,
-        max=1,
-        help="Share of in-distribution rows that may be flagged; the recipe's ood.fpr without it.",
-    ),
+    option("--fpr", "Share of in-distribution rows to flag; the recipe's ood.fpr without it.", min=0, max=1),
 ]
-Device = Annotated[str, option("--device", "auto|cpu|cuda", "Device on which the model computes.")]
+Device = Annotated[str, option("--device auto|cpu|cuda", "Device on which the model computes.")]
 Processes = Annotated[
-    int,
-    option(
-        "--processes", "N", "Number of processes that score rows: for texts on a CPU, or several GPUs.", min=1
-    ),
+    int, option("--processes N", "Processes that score rows: for texts on a CPU, or several GPUs.", min=1)
 ]
 
 # --- recipes and experiments ------------------------------------------------------------------------------
@@ -282,17 +254,15 @@ Overrides = Annotated[
 ]
 Overlay = Annotated[
     list[str] | None,
-    option("--overlay", "NAME", "Apply an overlay of the recipe, before KEY=VALUE; can be repeated."),
+    option("--overlay NAME", "Apply an overlay of the recipe, before KEY=VALUE; can be repeated."),
 ]
 Seeds = Annotated[
     str,
     option(
-        "--seeds",
-        "A..B",
-        "Seeds of the label draws and of training, such as 0..4 or 0,2; the test rows stay the same.",
+        "--seeds A..B", "Seeds of label draws and training, such as 0..4 or 0,2; test rows stay the same."
     ),
 ]
 ExperimentFolder = Annotated[
     Path | None,
-    option("--out", "DIR", "Folder of the results and runs; default: curves/RECIPE or sweeps/RECIPE."),
+    option("--out DIR", "Folder of the results and runs; default: curves/RECIPE or sweeps/RECIPE."),
 ]

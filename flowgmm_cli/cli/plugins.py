@@ -21,7 +21,7 @@ app = typer.Typer(
     help="List, describe, make and test components, built in and installed.", no_args_is_help=True
 )
 
-Kind = Annotated[str | None, typer.Option("--kind", "-k", help="Only this kind: flow, data, ...")]
+Kind = Annotated[str | None, options.option("--kind -k", "Only this kind: flow, data, ...")]
 Name = Annotated[str, typer.Argument(help="A component, bare or as package/name.")]
 
 
@@ -29,8 +29,7 @@ Name = Annotated[str, typer.Argument(help="A component, bare or as package/name.
 def list_plugins(
     kind: Kind = None,
     check: Annotated[
-        bool,
-        typer.Option("--check", help="Import every plugin to find those that are broken or incompatible."),
+        bool, options.option("--check", "Import every plugin to find those that are broken or incompatible.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -94,10 +93,10 @@ def describe(name: Name, kind: Kind = None, as_json: options.Json = False) -> No
 def new(
     name: Annotated[str, typer.Argument(help="Name of the package, such as flowgmm-mine or my-flow.")],
     kind: Annotated[
-        str, typer.Option("--kind", "-k", help="flow, data, regulariser, encoder, score or baseline.")
+        str, options.option("--kind -k", "flow, data, regulariser, encoder, score or baseline.")
     ] = "flow",
     directory: Annotated[
-        Path, typer.Option("--directory", "-d", help="Folder in which the package's folder is created.")
+        Path, options.option("--directory -d", "Folder in which the package's folder is created.")
     ] = Path(),
     as_json: options.Json = False,
 ) -> None:

@@ -46,7 +46,7 @@ def show(
     overrides: options.Overrides = None,
     overlay: options.Overlay = None,
     resolved: Annotated[
-        bool, typer.Option("--resolved", help="Fill in all defaults, apply changes, replace references.")
+        bool, options.option("--resolved", "Fill in all defaults, apply changes, replace references.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -154,9 +154,7 @@ def check(
 
 
 @app.command(cls=options.Command)
-def schema(
-    save: Annotated[Path | None, typer.Option("--save", help="Write it to this file.")] = None,
-) -> None:
+def schema(save: Annotated[Path | None, options.option("--save", "Write it to this file.")] = None) -> None:
     """Print the JSON Schema of recipes, installed plugins included, for an editor."""
     import json
 

@@ -16,17 +16,13 @@ def report(
     run_flag: options.RunFlag = None,
     save: Annotated[
         Path | None,
-        options.option("--save", "FILE.html", "The page to write; default report.html in the run directory."),
+        options.option("--save FILE.html", "The page to write; default report.html in the run directory."),
     ] = None,
     data: options.Data = None,
     data_format: options.DataFormat = None,
     out: Annotated[
         str | None,
-        options.option(
-            "--out",
-            "FILE|SPEC",
-            "Rows to compare with in-distribution rows in the histogram of out-of-distribution scores.",
-        ),
+        options.option("--out FILE|SPEC", "Rows to compare in the histogram of out-of-distribution scores."),
     ] = None,
     as_json: options.Json = False,
 ) -> None:

@@ -88,8 +88,7 @@ def compare_runs(
         list[str], typer.Argument(metavar="RUN", help="Two or more runs; all are compared with the first.")
     ],
     save: Annotated[
-        Path | None,
-        typer.Option("--save", metavar="FILE.html", help="Write a page with overlaid learning curves too."),
+        Path | None, options.option("--save FILE.html", "Write a page with overlaid learning curves too.")
     ] = None,
     as_json: options.Json = False,
 ) -> None:

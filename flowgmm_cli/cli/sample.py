@@ -31,21 +31,18 @@ _IMAGES_PER_CLASS = 6  # of a picture, at each temperature
 
 Classes = Annotated[
     list[str] | None,
-    typer.Option(
-        "--class",
-        "-c",
-        metavar="NAME",
-        help="Draw rows of this class; can be repeated. Without it classes are drawn by their weights.",
+    options.option(
+        "--class -c NAME",
+        "Draw rows of this class; can be repeated. Without it classes are drawn by their weights.",
     ),
 ]
 SampleCount = Annotated[
     int | None,
-    typer.Option(
-        "--number",
-        "-n",
-        min=1,
-        help="Rows of each --class; without it, in all, by default 16. A PNG file without --class has "
+    options.option(
+        "--number -n",
+        "Rows of each --class; without it, in all, by default 16. A PNG file without --class has "
         "equally many of every class, by default 6.",
+        min=1,
     ),
 ]
 Temperature = Annotated[
@@ -65,12 +62,11 @@ Around = Annotated[
         "around the class means that the classifier uses.",
     ),
 ]
-Means = Annotated[bool, typer.Option("--means", help="Generate the class means instead.")]
+Means = Annotated[bool, options.option("--means", "Generate the class means instead.")]
 Interpolate = Annotated[
     tuple[str, str] | None,
     options.option(
-        "--interpolate",
-        "ROW ROW",
+        "--interpolate ROW ROW",
         "Generate a path between two rows instead: ids, or numbers from 1, of --data or the run's "
         "test rows; with commas several paths, such as 5,9 17,2.",
     ),
@@ -86,8 +82,7 @@ PathShape = Annotated[
 Transfer = Annotated[
     str | None,
     options.option(
-        "--transfer",
-        "CLASS|all",
+        "--transfer CLASS|all",
         "Move the first rows of --data, or test rows of all classes, into this class, or each, instead: "
         "its mean replaces the mean of their own class, and their residual stays.",
     ),

@@ -40,32 +40,30 @@ _MAX_COMPARED_CELLS = 1_000_000  # training rows * features, likewise
 RecipeArgument = Annotated[
     str | None, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a bundled recipe.")
 ]
-ResumeRun = Annotated[Path | None, options.option("--resume", "RUN", "Continue this run; needs no recipe.")]
-RunDir = Annotated[Path | None, typer.Option("--run-dir", help="Write the run to exactly this folder.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="The same as run.seed=N.")]
+ResumeRun = Annotated[Path | None, options.option("--resume RUN", "Continue this run; needs no recipe.")]
+RunDir = Annotated[Path | None, options.option("--run-dir", "Write the run to exactly this folder.")]
+Seed = Annotated[int | None, options.option("--seed", "The same as run.seed=N.")]
 TrainDevice = Annotated[
-    str | None, typer.Option("--device", help="auto, cpu, cuda or mps; the same as run.device=NAME.")
+    str | None, options.option("--device", "auto, cpu, cuda or mps; the same as run.device=NAME.")
 ]
 Auto = Annotated[
     bool | None,
-    typer.Option(
+    options.option(
         "--auto/--no-auto",
-        help="Search settings before training, by cross-validation on the labelled rows; recipes for "
-        "your own data do so by default.",
+        "Search settings first, by cross-validation on labelled rows: recipes for your own data do.",
     ),
 ]
 TrainProcesses = Annotated[
     int,
     options.option(
-        "--processes",
-        "N",
+        "--processes N",
         "Number of processes on this machine, with a GPU or a share of the cores each. For several "
         "machines use torchrun or accelerate launch with `-m flowgmm_cli train ...`.",
         min=1,
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Read the data, build the model and take one step; write nothing.")
+    bool, options.option("--dry-run", "Read the data, build the model and take one step; write nothing.")
 ]
 
 

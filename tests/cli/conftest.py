@@ -20,6 +20,13 @@ from flowgmm_cli.plugins.registry import registry
 Flowgmm = Callable[..., Outcome]
 
 
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 @pytest.fixture
 def flowgmm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Flowgmm]:
     """Run a command and check its exit code: `flowgmm("eval", "x", code=6).err`; code=None takes any."""
@@ -72,9 +79,8 @@ def trained_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(trained_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def run(trained_table: Path, folder: Path) -> Path:
     """A finished run for one test, relative to its folder; its data is `t.csv` there."""
-    monkeypatch.chdir(tmp_path)
     shutil.copytree(trained_table / "runs", "runs")
     shutil.copy(trained_table / "t.csv", "t.csv")
     for file in Path("runs").rglob("*.[jy]*"):
@@ -84,8 +90,7 @@ def run(trained_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def digits_run(trained_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def digits_run(trained_digits: Path, folder: Path) -> Path:
     """A finished run of images for one test, the newest in its folder."""
-    monkeypatch.chdir(tmp_path)
     shutil.copytree(trained_digits / "runs", "runs")
     return Path("runs", "digits", "first")

@@ -18,11 +18,6 @@ from flowgmm_cli.formatting import method_name
 WORDS = ["train.epochs=1", "calibration.method=none", "data.test_n=40"]
 
 
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def curve(flowgmm: Any, recipe: Path, *words: str) -> Any:
     return flowgmm("curve", str(recipe), *WORDS, *words)
 

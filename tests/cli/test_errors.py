@@ -27,12 +27,10 @@ train:
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a sound table `t.csv` and a sound recipe `my.yaml` to spoil."""
-    monkeypatch.chdir(tmp_path)
+def _files(folder: Path) -> None:
+    """A sound table `t.csv` and a sound recipe `my.yaml` to spoil."""
     save("t.csv", numbers(30))
-    Path("my.yaml").write_text(RECIPE, encoding="utf-8")
-    return tmp_path
+    save("my.yaml", RECIPE)
 
 
 def spoil(old: str, new: str) -> Callable[[], None]:
@@ -182,51 +180,36 @@ def test_a_failed_resume_keeps_the_run(flowgmm: Any, run: Path) -> None:
     assert (run / "model.safetensors").is_file()
 
 
-def test_a_full_disk_keeps_the_last_checkpoint(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.fsync
-
-    def full(handle: int) -> None:
-        if list(Path("runs").rglob("last.safetensors")):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        real(handle)
-
-    words = ["train.epochs=2", *SHORT[1:]]
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        outcome = flowgmm("train", "my.yaml", *words, "--json", code=1)
-    assert_refused(outcome, "the disk is full", "the last checkpoint is intact", "--resume runs")
-    (run,) = list_runs(Path("runs"))
-    assert run.status() != "done"
-    assert list(Path("runs").rglob("*.tmp")) == []
-    resumed = flowgmm("train", "--resume", str(run.path), "--json")
-    assert resumed.json["epochs"] == 2
-
-
-def test_a_disk_that_is_full_from_the_start(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(handle: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        outcome = flowgmm("train", "my.yaml", *SHORT, "--json", code=1)
-    assert_refused(outcome, "the disk is full")
-    assert "checkpoint" not in outcome.err
-    assert_nothing_left()
-
-
-def test_a_disk_that_is_full_before_the_first_checkpoint(
-    flowgmm: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("file", "parts"),
+    [
+        ("*", []),
+        ("preprocessor.json", ["there is no checkpoint yet", "--resume runs"]),
+        ("last.safetensors", ["the last checkpoint is intact", "--resume runs"]),
+    ],
+)
+def test_a_disk_that_is_full_keeps_what_it_has(
+    flowgmm: Any, monkeypatch: pytest.MonkeyPatch, file: str, parts: list[str]
 ) -> None:
     real = os.fsync
 
     def full(handle: int) -> None:
-        if list(Path("runs").rglob("preprocessor.json")):
+        if file == "*" or list(Path("runs").rglob(file)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(handle)
 
-    monkeypatch.setattr(os, "fsync", full)
-    outcome = flowgmm("train", "my.yaml", *SHORT, "--json", code=1)
-    assert_refused(outcome, "the disk is full", "there is no checkpoint yet", "--resume runs")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        outcome = flowgmm("train", "my.yaml", "train.epochs=2", *SHORT[1:], "--json", code=1)
+    assert_refused(outcome, "the disk is full", *parts)
+    if not parts:
+        assert "checkpoint" not in outcome.err
+        assert_nothing_left()
+        return
+    (run,) = list_runs(Path("runs"))
+    assert run.status() != "done"
+    assert list(Path("runs").rglob("*.tmp")) == []
+    assert flowgmm("train", "--resume", str(run.path), "--json").json["epochs"] == 2
 
 
 @pytest.mark.slow

@@ -266,10 +266,7 @@ def test_plots_are_written_beside_the_results_and_named(flowgmm: Any, run: Path)
         assert (run / "eval" / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_ensemble_of_two_features_has_its_regions_too(
-    flowgmm: Any, moons_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_an_ensemble_of_two_features_has_its_regions_too(flowgmm: Any, moons_file: Path) -> None:
     words = ["train.epochs=1", "calibration.method=none", "run.dir=runs", "ensemble=2"]
     flowgmm("train", str(moons_file), *words)
     outcome = flowgmm("eval", "--plots", "--quiet")

@@ -42,10 +42,7 @@ def test_rows_of_a_table_come_in_the_units_of_the_input(flowgmm: Any, run: Path)
     assert value["standard_deviation"] > 0
 
 
-def test_images_become_a_grid(
-    flowgmm: Any, moons_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_images_become_a_grid(flowgmm: Any, moons_file: Path) -> None:
     words = ["data.name=digits", "data.transforms=[]", "data.views.strong=[]"]
     words += [
         "flow={use: glow, scales: 2, steps: 1, hidden: 4, logit: null}",

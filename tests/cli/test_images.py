@@ -21,20 +21,18 @@ train: {epochs: 2}
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def _photos(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bright and dark images of mixed sizes in `photos`, and a recipe `my.yaml`."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FLOWGMM_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("FLOWGMM_CACHE_DIR", str(folder / "cache"))
     drawn = np.random.default_rng(0)
     for index in range(60):
         name = ("bright", "dark")[index % 2] if index < 40 else "unlabelled"
         low = 130 * (index % 2 == 0)
         pixels = drawn.integers(low, low + 120, (8 + index % 3, 7), dtype=np.uint8)
-        path = tmp_path / f"photos/{name}/{index}.png"
+        path = folder / f"photos/{name}/{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
     Path("my.yaml").write_text(RECIPE, encoding="utf-8")
-    return tmp_path
 
 
 @pytest.mark.parametrize("memory", ["2.0", "0.0"])

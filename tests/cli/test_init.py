@@ -18,7 +18,6 @@ WORDS = ("train.epochs=1", "flow.hidden=8", "calibration.folds=2", "--no-auto")
 @pytest.fixture
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A table with a counter in front."""
-    monkeypatch.chdir(tmp_path)
     rows = add_column(numbers(80, labelled=50), "row", str)
     return save("my table.csv", rows)
 
@@ -33,10 +32,7 @@ def test_the_recipe_is_written_and_trains(flowgmm: Any, table: str) -> None:
 
 
 @pytest.mark.parametrize("size", [None, 12])
-def test_a_folder_of_images_gets_a_recipe_that_trains(
-    flowgmm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int | None
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_folder_of_images_gets_a_recipe_that_trains(flowgmm: Any, size: int | None) -> None:
     for kind in ("cat", "dog", "unlabelled"):
         Path("my pics", kind).mkdir(parents=True)
         for number in range(8):
@@ -61,10 +57,7 @@ def test_a_folder_of_images_gets_a_recipe_that_trains(
     assert "--label is for tables" in flowgmm("init", "my pics", "--label", "y", "--force", code=2).err
 
 
-def test_texts_are_recognised_and_train(
-    flowgmm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_texts_are_recognised_and_train(flowgmm: Any) -> None:
     save("posts.csv", texts(90, labelled=60))
     value = flowgmm("init", "posts.csv", "--json").json
     assert (value["label"], value["text"]) == ("label", ["text"])
@@ -85,9 +78,8 @@ def test_the_json_keeps_its_contract(flowgmm: Any, table: str) -> None:
 
 
 def test_of_a_large_table_the_first_rows_are_held_in_memory(
-    flowgmm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flowgmm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(table_profile, "MAX_BYTES", 1000)
     sizes: list[int] = []
     profile = table_profile.profile_table
@@ -124,10 +116,7 @@ def test_it_can_go_to_stdout(flowgmm: Any, table: str) -> None:
     flowgmm("init", table, "--save", "-", "--json", code=2)
 
 
-def test_the_marks_of_numbers_are_found(
-    flowgmm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_marks_of_numbers_are_found(flowgmm: Any) -> None:
     lines = [f"{row},5;1.{100 + row},25;{row % 7};{'ab'[row % 3 == 0]}" for row in range(80)]
     save("t.csv", "\n".join(["x;y;z;kind", *lines]))
     outcome = flowgmm("init", "t.csv", "--label", "kind", "--save", "-")
@@ -164,10 +153,7 @@ def test_mistakes_are_reported(
     assert not Path("my table.yaml").exists()
 
 
-def test_an_unclear_label_needs_the_flag(
-    flowgmm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_an_unclear_label_needs_the_flag(flowgmm: Any) -> None:
     rows = add_column(numbers(60), "sort", lambda row: "uv"[row % 2])
     rows[0][-1] = "kind"
     save("t.csv", rows)
@@ -177,10 +163,7 @@ def test_an_unclear_label_needs_the_flag(
     assert "--label sort" in outcome.err
 
 
-def test_a_table_without_inputs_is_refused(
-    flowgmm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_table_without_inputs_is_refused(flowgmm: Any) -> None:
     save("t.csv", [["id", "y"], *([str(row), "ab"[row % 2]] for row in range(40))])
     outcome = flowgmm("init", "t.csv", "--label", "y", code=5)
     assert "id: it counts the rows" in outcome.err

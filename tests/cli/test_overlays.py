@@ -22,9 +22,8 @@ ADVICE = "this recipe is meant for a GPU; `--overlay cpu` has settings for this 
 
 
 @pytest.fixture(autouse=True)
-def recipe(moons_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def recipe(moons_file: Path) -> Path:
     """The tiny recipe with two overlays, `moons.yaml` in the current folder."""
-    monkeypatch.chdir(tmp_path)
     moons_file.write_text(
         moons_file.read_text(encoding="utf-8").replace("folds: 2", "method: none") + OVERLAYS,
         encoding="utf-8",

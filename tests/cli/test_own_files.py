@@ -17,20 +17,6 @@ Content = list[list[str]] | str | bytes
 TEST = numbers(9, seed=1)
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test works in a folder of its own; what encoders remember is kept for the session."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FLOWGMM_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 def train_and_eval(flowgmm: Any, recipe: str, *words: str) -> tuple[Outcome, dict[str, Any]]:
     """Train and evaluate; both must end well, with finite numbers."""
     trained = flowgmm("train", recipe, *words, *SHORT, "--json")

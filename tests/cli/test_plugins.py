@@ -276,7 +276,6 @@ class Gini:
 def test_a_run_is_used_without_its_regulariser_and_resumed_with_it(
     flowgmm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     save("t.csv", numbers(60, labelled=40))
     words = [*SHORT[:-1], "data.path=t.csv", "data.label=label", "regularisers=[{use: gini}]"]
     words += ["search={candidates: {light: {regularisers.0.weight: 0.5}}, folds: 2, keep: 1}"]

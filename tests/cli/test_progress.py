@@ -9,10 +9,15 @@ from rich.console import Console
 from flowgmm_cli.cli.progress import LiveProgress, PlainProgress
 
 
-def test_plain_progress_speaks_now_and_then() -> None:
-    now = [0.0]
+def plain() -> tuple[PlainProgress, list[str], list[float]]:
+    """Progress, the lines that it prints, and the time."""
     lines: list[str] = []
-    report = PlainProgress(lines.append, every=5, clock=lambda: now[0])
+    now = [0.0]
+    return PlainProgress(lines.append, every=5, clock=lambda: now[0]), lines, now
+
+
+def test_plain_progress_speaks_now_and_then() -> None:
+    report, lines, now = plain()
     for step in range(1, 22):
         report(step, 21, "train", f"loss {step}")
         now[0] += 1
@@ -25,9 +30,7 @@ def test_plain_progress_speaks_now_and_then() -> None:
 
 
 def test_short_work_is_silent_and_long_work_ends_with_a_line() -> None:
-    now = [0.0]
-    lines: list[str] = []
-    report = PlainProgress(lines.append, every=5, clock=lambda: now[0])
+    report, lines, now = plain()
     report(0, 2, "short")
     report(2, 2, "short")
     report(0, 0, "long")
@@ -40,9 +43,7 @@ def test_short_work_is_silent_and_long_work_ends_with_a_line() -> None:
 
 
 def test_lines_of_long_work_are_further_and_further_apart() -> None:
-    now = [0.0]
-    lines: list[str] = []
-    report = PlainProgress(lines.append, every=5, clock=lambda: now[0])
+    report, lines, now = plain()
     for step in range(3600):
         report(step, 100_000, "train")
         now[0] += 1
@@ -50,14 +51,11 @@ def test_lines_of_long_work_are_further_and_further_apart() -> None:
 
 
 def test_whole_work_has_few_lines_and_its_tasks_none() -> None:
-    now = [0.0]
-    lines: list[str] = []
-    report = PlainProgress(lines.append, every=5, clock=lambda: now[0])
+    report, lines, now = plain()
     for step in range(100):
         fold = step // 25
-        report.overall(
-            step / 100, f"search {fold}/4 folds, then 2 models", None if step < 3 else 100.0 - step
-        )
+        left = None if step < 3 else 100.0 - step
+        report.overall(step / 100, f"search {fold}/4 folds, then 2 models", left)
         report(step % 25, 25, f"search, fold {fold}", "loss 1")
         now[0] += 1
     report.overall(1.0, "4 folds, 2 models", 0.0)
@@ -113,8 +111,5 @@ def test_whole_work_has_one_line_and_its_present_task_another() -> None:
     assert "1,000/1,000" in part
     report.overall(1.0, "16 folds, 2 models, calibration", 0.0)
     report(1, 2, "report")
-    assert [line.split("  ")[0] for line in draw(report, 80)] == [
-        "encoding texts",
-        "16 folds, 2 models, calibration",
-        "report",
-    ]
+    titles = [line.split("  ")[0] for line in draw(report, 80)]
+    assert titles == ["encoding texts", "16 folds, 2 models, calibration", "report"]

@@ -18,8 +18,7 @@ train: {lr: 3e-4}
 
 
 @pytest.fixture
-def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def good() -> Path:
     Path("moons.yaml").write_text(GOOD, encoding="utf-8")
     return Path("moons.yaml")
 

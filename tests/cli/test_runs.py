@@ -48,8 +48,7 @@ def test_the_list_of_a_folder(flowgmm: Any, older: Path) -> None:
     assert [row["run"] for row in value["runs"]] == [str(older)]
 
 
-def test_no_runs_is_no_error(flowgmm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_no_runs_is_no_error(flowgmm: Any) -> None:
     outcome = flowgmm("runs", "list")
     assert "there are no runs in runs" in outcome.err
     assert flowgmm("runs", "list", "--json").json["runs"] == []

@@ -14,7 +14,6 @@ from own_files import texts as own_texts
 
 @pytest.fixture
 def texts(flowgmm: Any, moons_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
     save("texts.csv", own_texts(80, classes=("sport", "state")))
     data = "data={use: csv, path: texts.csv, text: text, label: label, labels: {count: 10}, "
     data += (

@@ -11,11 +11,6 @@ from own_files import read_rows
 WORDS = ["train.epochs=1", "calibration.method=none"]
 
 
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def test_every_combination_is_trained_and_ranked(flowgmm: Any, moons_file: Path) -> None:
     words = ["flow.couplings=2,4", "data.views.strong=[],[{use: noise, scale: 0.1}]", *WORDS, "--seeds", "0"]
     value = flowgmm("sweep", str(moons_file), *words, "--json").json

@@ -17,11 +17,6 @@ def lines():
     return [f"{x:.3f},{y:.3f},{'abc'[i % 3] if i % 3 != i % 9 else ''}" for i, (x, y) in enumerate(rows)]
 
 
-@pytest.fixture(autouse=True)
-def _folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
 def test_a_stray_quote_loses_no_other_line(flowgmm, tmp_path):
     texts = [f"{['red apple', 'blue sea', 'green leaf'][i % 3]} {i},{'abc'[i % 3]}" for i in range(90)]
     texts[10], texts[50] = '"' + texts[10], '"' + texts[50]

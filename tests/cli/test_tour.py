@@ -22,10 +22,7 @@ def tour() -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_the_tour_works_line_by_line(
-    flowgmm: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_tour_works_line_by_line(flowgmm: Callable[..., Any]) -> None:
     commands = tour()
     assert {"train", "eval", "predict", "ood", "embed", "sample"} <= {words[0] for words in commands}
     for words in commands:

@@ -21,11 +21,9 @@ First = tuple[Path, Outcome]
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a table `t.csv`."""
-    monkeypatch.chdir(tmp_path)
+def _table(folder: Path) -> None:
+    """A table `t.csv`."""
     save("t.csv", numbers(60, labelled=40))
-    return tmp_path
 
 
 @pytest.fixture(scope="module")
