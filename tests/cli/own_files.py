@@ -107,6 +107,11 @@ def read_json(path: Path | str) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
+def change(run: Path, **values: Any) -> None:
+    """Change values of the `run.json` of a run."""
+    save(run / "run.json", json.dumps({**read_json(run / "run.json"), **values}))
+
+
 def read_rows(path: Path | str) -> list[dict[str, str]]:
     """Read a csv file."""
     with Path(path).open(encoding="utf-8", newline="") as file:

@@ -75,12 +75,8 @@ def test_a_missing_command_fails_only_when_it_is_used(monkeypatch: pytest.Monkey
 
 
 def test_the_shell_completes_flags_of_a_command() -> None:
-    environment = {
-        **os.environ,
-        "_FLOWGMM_COMPLETE": "complete_zsh",
-        "_TYPER_COMPLETE_ARGS": "flowgmm train --res",
-        "COMP_WORDS": "flowgmm train --res",
-    }
+    typed = {"_TYPER_COMPLETE_ARGS": "flowgmm train --res", "COMP_WORDS": "flowgmm train --res"}
+    environment = {**os.environ, "_FLOWGMM_COMPLETE": "complete_zsh", **typed}
     code = "from flowgmm_cli.cli.app import app; app(prog_name='flowgmm')"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert "--resume" in done.stdout

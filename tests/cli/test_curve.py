@@ -27,18 +27,12 @@ def test_the_json_and_the_files(flowgmm: Any, moons_file: Path) -> None:
     value = outcome.json
     assert value["schema"] == "flowgmm/curve/1"
     assert (value["recipe"], value["labels"], value["seeds"], value["runs"]) == ("moons", [6, 12], [0, 1], 4)
-    assert [(row["labels"], row["method"], row["accuracy"]["n"]) for row in value["points"]] == [
-        (6, "flowgmm", 2), (12, "flowgmm", 2),
-    ]  # fmt: skip
+    points = [(row["labels"], row["method"], row["accuracy"]["n"]) for row in value["points"]]
+    assert points == [(6, "flowgmm", 2), (12, "flowgmm", 2)]
     folder = Path("curves", "moons")
     assert value["folder"] == str(folder)
     rows = read_rows(folder / "curve.csv")
-    assert [(row["labels"], row["seed"]) for row in rows] == [
-        ("6", "0"),
-        ("6", "1"),
-        ("12", "0"),
-        ("12", "1"),
-    ]
+    assert [f"{row['labels']} {row['seed']}" for row in rows] == ["6 0", "6 1", "12 0", "12 1"]
     for row in rows:
         info = read_json(folder / row["run"] / "run.json")
         assert info["test"]["accuracy"] == float(row["accuracy"])
@@ -100,9 +94,8 @@ def test_baselines_stand_beside_it(flowgmm: Any, moons_file: Path) -> None:
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(flowgmm: Any, moons_file: Path) -> None:
     words = ["curve", str(moons_file), "train.epochs=150", "calibration.method=none"]
     words += ["--labels", "6", "--seeds", "0..1", "--no-baselines"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flowgmm_cli", *words], stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "flowgmm_cli", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     second = Path("curves/moons/runs/labels-6/seed-1/metrics.jsonl")
     for _ in range(15_000):
         if second.exists() or process.poll() is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,7 @@ def test_a_map_adds_two_columns(flowgmm: Any, run: Path, words: list[str], kind:
     assert outcome.json["map"] == kind
     outcome = flowgmm("embed", *words, "--only", "id,map_1", "--data", "t.csv")
     assert outcome.out.splitlines()[0] == "id,map_1"
-
-
-def test_the_map_alone_before_the_run(flowgmm: Any, run: Path) -> None:
-    assert flowgmm("embed", str(run), "--map", "--quiet").out.splitlines()[0] == "id,z_0,z_1,map_0,map_1"
+    assert flowgmm("embed", str(run), *words, "-q").out.splitlines()[0] == "id,z_0,z_1,map_0,map_1"
 
 
 def test_the_summary(flowgmm: Any, run: Path) -> None:
@@ -78,8 +76,6 @@ def test_a_bad_row_keeps_its_place(flowgmm: Any, run: Path) -> None:
 def test_the_library_of_a_map_may_be_missing(
     flowgmm: Any, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import importlib.util
-
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "umap" else real(name))
     outcome = flowgmm("embed", "--map", "umap", code=4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_files import SHORT, numbers, read_json, save, shell
+from own_files import SHORT, change, numbers, save, shell
 
 from flowgmm_cli.runs import list_runs
 
@@ -159,8 +158,7 @@ def test_a_damaged_model_is_6(flowgmm: Any, run: Path, damage: Callable[[Path], 
 def test_a_damaged_checkpoint_is_6(
     flowgmm: Any, run: Path, damage: Callable[[Path], None], name: str
 ) -> None:
-    info = read_json(run / "run.json")
-    (run / "run.json").write_text(json.dumps({**info, "status": "interrupted"}), encoding="utf-8")
+    change(run, status="interrupted")
     damage(run / "checkpoints" / name)
     assert_refused(flowgmm("train", "--resume", str(run), "--json", code=6), name)
 

@@ -24,9 +24,8 @@ def test_layers_are_listed_without_the_data(flowgmm: Any, run: Path) -> None:
 
 
 def test_rows_of_a_table_come_in_the_units_of_the_input(flowgmm: Any, run: Path) -> None:
-    outcome = flowgmm(
-        "features", "--layer", "0", "--channel", "1", "--steps", "3", "-n", "2", "--data", "t.csv"
-    )
+    words = ["--layer", "0", "--channel", "1", "--steps", "3", "-n", "2", "--data", "t.csv"]
+    outcome = flowgmm("features", *words)
     rows = outcome.rows
     assert [float(row["amount"]) for row in rows] == [-3, 0, 3] * 2
     source = read_rows("t.csv")
@@ -43,12 +42,8 @@ def test_rows_of_a_table_come_in_the_units_of_the_input(flowgmm: Any, run: Path)
 
 
 def test_images_become_a_grid(flowgmm: Any, moons_file: Path) -> None:
-    words = ["data.name=digits", "data.transforms=[]", "data.views.strong=[]"]
-    words += [
-        "flow={use: glow, scales: 2, steps: 1, hidden: 4, logit: null}",
-        "data.labels.count=40",
-        "train.epochs=1",
-    ]
+    words = ["data.name=digits", "data.transforms=[]", "data.views.strong=[]", "data.labels.count=40"]
+    words += ["flow={use: glow, scales: 2, steps: 1, hidden: 4, logit: null}", "train.epochs=1"]
     words += ["calibration.method=none", "run.dir=runs", "ood.scores=[{use: nll}]", "ood.default=nll"]
     flowgmm("train", str(moons_file), *words)
     layers = flowgmm("features", "--json").json["layers"]

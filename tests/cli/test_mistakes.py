@@ -100,7 +100,7 @@ USAGE = [
     ("eval --fail-under accuracy=high", "`high` is not a number"),
     ("eval --data t.csv --baselines", "--baselines is for the run's own rows"),
     ("eval --data t.csv --split val", "--split is for the run's own rows"),
-    ("report --save r.pdf", "HTML"),
+    ("report --save r.pdf", "a report is an HTML file"),
     ("report --save t.csv/r.html", "cannot be written"),
     ("check --rows 0", "--rows"),
     ("init", "FILE"),

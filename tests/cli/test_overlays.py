@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_files import read_json
+from own_files import read_json, save
 
 from flowgmm_cli.recipe import catalogue
 from flowgmm_cli.recipe.catalogue import BundledRecipe
@@ -24,17 +24,14 @@ ADVICE = "this recipe is meant for a GPU; `--overlay cpu` has settings for this 
 @pytest.fixture(autouse=True)
 def recipe(moons_file: Path) -> Path:
     """The tiny recipe with two overlays, `moons.yaml` in the current folder."""
-    moons_file.write_text(
-        moons_file.read_text(encoding="utf-8").replace("folds: 2", "method: none") + OVERLAYS,
-        encoding="utf-8",
-    )
+    save(moons_file, moons_file.read_text(encoding="utf-8").replace("folds: 2", "method: none") + OVERLAYS)
     return moons_file
 
 
 def append(file: Path, text: str) -> int:
     """Add lines to a recipe; returns the number of the first one."""
     before = file.read_text(encoding="utf-8")
-    file.write_text(before + text, encoding="utf-8")
+    save(file, before + text)
     return before.count("\n") + 1
 
 
@@ -73,9 +70,7 @@ def test_a_recipe_for_a_gpu_says_on_a_cpu_that_it_has_an_overlay(flowgmm: Any) -
     assert ADVICE not in outcome.out
     assert ADVICE not in flowgmm("train", "moons.yaml", "--dry-run", "--quiet").err
     assert ADVICE not in flowgmm("train", "moons.yaml", "--dry-run", "--overlay", "short").err
-    Path("moons.yaml").write_text(
-        Path("moons.yaml").read_text(encoding="utf-8").replace("  cpu:", "  laptop:"), encoding="utf-8"
-    )
+    save("moons.yaml", Path("moons.yaml").read_text(encoding="utf-8").replace("  cpu:", "  laptop:"))
     assert "GPU" not in flowgmm("train", "moons.yaml", "--dry-run").err
 
 
@@ -127,10 +122,8 @@ def test_show_applies_overlays_and_names_them_where_none_is_chosen(flowgmm: Any)
     assert "  hidden: 4\n" in outcome.out
     assert "  epochs: 9\n" in outcome.out
     assert outcome.err == ""
-    assert (
-        "without the recipe's overlays (cpu, short)"
-        in flowgmm("recipes", "show", "moons.yaml", "--resolved").err
-    )
+    plain = flowgmm("recipes", "show", "moons.yaml", "--resolved")
+    assert "without the recipe's overlays (cpu, short)" in plain.err
     value = flowgmm("recipes", "show", "moons.yaml", "--json", "--overlay", "short").json
     assert value["overlays"] == {"known": ["cpu", "short"], "applied": ["short"]}
     assert value["recipe"]["train"]["epochs"] == 1
@@ -148,19 +141,12 @@ def test_the_list_has_a_column_of_overlays_where_a_recipe_has_some(
     assert lines[0].split() == ["name", "summary", "overlays"]
     assert [line.split()[0] for line in lines[1:]] == ["plain", "moons"]
     assert lines[2].endswith("cpu, short")
+    value = flowgmm("recipes", "show", "moons", "--json", "--overlay", "cpu").json
+    assert value["recipe"]["flow"]["hidden"] == 4
     rows = flowgmm("recipes", "list", "--json").json["recipes"]
     assert [row["overlays"] for row in rows] == [[], ["cpu", "short"]]
     monkeypatch.setattr(catalogue, "available_recipes", lambda registry: {"plain": recipes["plain"]})
     assert flowgmm("recipes", "list").out.splitlines()[0].split() == ["name", "summary"]
-
-
-def test_a_bundled_recipe_s_overlays_can_be_chosen_by_its_name(
-    flowgmm: Any, recipe: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipes = {"bundled": BundledRecipe("bundled", recipe)}
-    monkeypatch.setattr(catalogue, "available_recipes", lambda registry: recipes)
-    value = flowgmm("recipes", "show", "bundled", "--json", "--overlay", "cpu").json
-    assert value["recipe"]["flow"]["hidden"] == 4
 
 
 def test_a_curve_keeps_to_its_overlays(flowgmm: Any) -> None:
@@ -175,9 +161,6 @@ def test_a_curve_keeps_to_its_overlays(flowgmm: Any) -> None:
         other = flowgmm("curve", "moons.yaml", "train.lr=0.02", *others, *words, code=6)
         assert "overlays: stored short, now" in other.err
 
-
-def test_a_sweep_has_overlays_in_every_run(flowgmm: Any) -> None:
-    value = flowgmm(
-        "sweep", "moons.yaml", "flow.couplings=2,3", "--overlay", "short", "--seeds", "0", "--json"
-    ).json
+    words = ("flow.couplings=2,3", "--overlay", "short", "--seeds", "0", "--json")
+    value = flowgmm("sweep", "moons.yaml", *words).json
     assert (value["overlays"], value["runs"]) == (["short"], 2)

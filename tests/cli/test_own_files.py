@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 from own_files import SHORT, add_column, as_csv, numbers, save, texts
 
-Outcome = Any
 Make = Callable[[], list[str]]
 Content = list[list[str]] | str | bytes
 TEST = numbers(9, seed=1)
 
 
-def train_and_eval(flowgmm: Any, recipe: str, *words: str) -> tuple[Outcome, dict[str, Any]]:
+def train_and_eval(flowgmm: Any, recipe: str, *words: str) -> tuple[Any, dict[str, Any]]:
     """Train and evaluate; both must end well, with finite numbers."""
     trained = flowgmm("train", recipe, *words, *SHORT, "--json")
     result = trained.json
@@ -53,12 +52,9 @@ def test_a_table_with_everything_wrong_with_it(flowgmm: Any) -> None:
     rows = add_column(rows, "leer", lambda row: "")
     rows = add_column(rows, "größe", lambda row: ["1", "", "NA", "inf", "2.5"][row % 5])
     test = [*rows[:9], ["9", "", "7", "lila", "0.1", "0.2", "grün"], ["", "", "8", "", "1", "1", "日本"]]
-    paths = [
-        save("mein ordner/träin daten [1].csv", rows[:1] + rows[9:]),
-        save("mein ordner/ü test.csv", test),
-    ]
-    words = [f"data.path={paths[0]}", f"data.test_path={paths[1]}", "data.label=label"]
-    trained, value = train_and_eval(flowgmm, "csv", *words)
+    train = save("mein ordner/träin daten [1].csv", rows[:1] + rows[9:])
+    paths = [f"data.path={train}", f"data.test_path={save('mein ordner/ü test.csv', test)}"]
+    trained, value = train_and_eval(flowgmm, "csv", *paths, "data.label=label")
     assert classes(value) == ["grün", "日本"]
     assert value["n"] == 10
     for part in (
@@ -195,11 +191,8 @@ def test_a_label_column_may_have_any_name(flowgmm: Any, name: str) -> None:
 
 
 def texts_in_json_lines() -> list[str]:
-    rows = texts(30)[1:]
-    lines = [
-        json.dumps({"text": text if row else None, "label": row % 2}) for row, (text, _) in enumerate(rows)
-    ]
-    return words("\n".join(lines), None, "data.text=text", suffix="jsonl")
+    rows = [{"text": text if row else None, "label": row % 2} for row, (text, _) in enumerate(texts(30)[1:])]
+    return words("\n".join(map(json.dumps, rows)), None, "data.text=text", suffix="jsonl")
 
 
 def with_column(name: str, cell: Callable[[int], str], *more: str) -> list[str]:
@@ -207,16 +200,15 @@ def with_column(name: str, cell: Callable[[int], str], *more: str) -> list[str]:
     return words(train, test, *more)
 
 
-def all_texts_empty_but_two() -> list[str]:
-    rows = changed(texts(20), *((row, 0, "") for row in range(3, 21)))
-    return words(rows, texts(6, seed=1), "data.split.duplicates=keep")
-
-
 TEXTS: dict[str, Make] = {
     "json lines": texts_in_json_lines,
     "two text columns": lambda: with_column("title", lambda row: "a" * (row % 2), "data.text=[title, text]"),
     "text and numbers": lambda: with_column("price", str, "data.text=text", "data.features=[text, price]"),
-    "all empty but two": all_texts_empty_but_two,
+    "all empty but two": lambda: words(
+        changed(texts(20), *((row, 0, "") for row in range(3, 21))),
+        texts(6, seed=1),
+        "data.split.duplicates=keep",
+    ),
     "few": lambda: words(texts(6), texts(4, seed=1)),
     "tfidf": lambda: words(texts(30, labelled=10), texts(8, seed=1), "data.encoder.use=tfidf_svd"),
 }
@@ -245,10 +237,8 @@ def constant_columns_only() -> list[str]:
 
 
 def too_many_cells() -> list[str]:
-    rows = numbers(30)
-    return words(
-        [[*row, "more", "and more"] if place in (5, 7, 9) else row for place, row in enumerate(rows)]
-    )
+    more = [["more", "and more"] if place in (5, 7, 9) else [] for place in range(31)]
+    return words([row + cells for row, cells in zip(numbers(30), more, strict=True)])
 
 
 def a_folder() -> list[str]:

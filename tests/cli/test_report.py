@@ -42,11 +42,6 @@ def test_missing_rows_cost_only_their_own_sections(flowgmm: Any, run: Path) -> N
     assert sections["confusion"]["made"]
 
 
-def test_a_file_that_is_not_html_is_a_usage_error(flowgmm: Any, run: Path) -> None:
-    outcome = flowgmm("report", "--save", "report.pdf", code=2)
-    assert "a report is an HTML file" in outcome.err
-
-
 def test_results_of_other_commands_are_shown(flowgmm: Any, run: Path) -> None:
     Path("far.csv").write_text("x1,x2\n" + "50,-50\n" * 9, encoding="utf-8")
     for words in (["eval", "--baselines"], ["ood", "--out", "far.csv"], ["report"]):

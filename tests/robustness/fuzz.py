@@ -104,7 +104,7 @@ class Fuzzer:
         )
         Path("t.csv").write_bytes(self.encode("csv"))
         Path("x.npz").write_bytes(self.encode("npz"))
-        for name, text in {"table": RECIPE, "images": IMAGES}.items():
+        for name, text in (("table", RECIPE), ("images", IMAGES)):
             Path(f"{name}.yaml").write_text(text, encoding="utf-8")
             code, err = run(["train", f"{name}.yaml", "--run-dir", f"runs/{name}", "--quiet"])
             assert code == 0, err
@@ -243,16 +243,8 @@ def _recipe(fuzzer: Fuzzer, rng: Random) -> list[str]:
 
 
 def _override(fuzzer: Fuzzer, rng: Random) -> list[str]:
-    keys = [
-        "train.epochs",
-        "data.path",
-        "flow",
-        "regularisers.0.weight",
-        "data.labels.count",
-        "run.dir",
-        "search",
-    ]
-    words = [f"{rng.choice(keys)}={rng.choice(HOSTILE)}" for _ in range(rng.choice([1, 1, 3]))]
+    keys = ["train.epochs", "data.path", "flow", "regularisers.0.weight", "data.labels.count", "run.dir"]
+    words = [f"{rng.choice([*keys, 'search'])}={rng.choice(HOSTILE)}" for _ in range(rng.choice([1, 1, 3]))]
     words = [damage_text(rng, word) if rng.random() < 0.5 else word for word in words]
     return ["recipes", "check", "table.yaml", "--", *(word.replace("\0", "") for word in words)]
 
@@ -264,19 +256,18 @@ def _table(fuzzer: Fuzzer, rng: Random) -> list[str]:
         content = damage_text(rng, content.decode()).encode(errors="replace")
     else:
         content = damage_bytes(rng, content)
-    path = Path(f"f.{format}")
-    path.write_bytes(content)
+    path = f"f.{format}"
+    Path(path).write_bytes(content)
     keep = rng.choice([[], ["--on-error", "keep"]])
     save = ["--save", rng.choice(["o.csv", "o.jsonl", "o.parquet", "-"])]
-    return rng.choice(
-        [
-            ["predict", "runs/table", "--data", str(path), *save, *keep],
-            ["predict", "runs/table", "--data", str(path), "--json", *keep],
-            ["eval", "runs/table", "--data", str(path)],
-            ["init", str(path), "--label", "y", "--save", "-"],
-            ["init", str(path), "--save", "i.yaml", "--force"],
-        ]
-    )
+    commands = [
+        ["predict", "runs/table", "--data", path, *save, *keep],
+        ["predict", "runs/table", "--data", path, "--json", *keep],
+        ["eval", "runs/table", "--data", path],
+        ["init", path, "--label", "y", "--save", "-"],
+        ["init", path, "--save", "i.yaml", "--force"],
+    ]
+    return rng.choice(commands)
 
 
 def _array(fuzzer: Fuzzer, rng: Random) -> list[str]:
@@ -311,15 +302,14 @@ def _saved_run(fuzzer: Fuzzer, rng: Random) -> list[str]:
     else:
         file.write_bytes(damage_bytes(rng, content))
     rows = ["--data", "t.csv"] if rng.random() < 0.5 else ["--data", "x.npz"]
-    return rng.choice(
-        [
-            ["predict", "runs/damaged", *rows, "--save", "o.csv"],
-            ["eval", "runs/damaged"],
-            ["runs", "show", "runs/damaged"],
-            ["runs", "list"],
-            ["sample", "runs/damaged", "-n", "3", "--save", "o.npz"],
-        ]
-    )
+    commands = [
+        ["predict", "runs/damaged", *rows, "--save", "o.csv"],
+        ["eval", "runs/damaged"],
+        ["runs", "show", "runs/damaged"],
+        ["runs", "list"],
+        ["sample", "runs/damaged", "-n", "3", "--save", "o.npz"],
+    ]
+    return rng.choice(commands)
 
 
 KINDS: tuple[Callable[[Fuzzer, Random], list[str]], ...] = (
