@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import timeit
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -104,16 +105,12 @@ def bf16_is_faster(device: torch.device) -> bool:
 
 def _best_time(a: Tensor, b: Tensor) -> float:
     """Return processor seconds of a matrix product on one thread, the least of several."""
-    times, threads = [], torch.get_num_threads()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for _ in range(6):
-            start = time.thread_time()
-            torch.mm(a, b)
-            times.append(time.thread_time() - start)
+        return min(timeit.repeat(lambda: torch.mm(a, b), timer=time.thread_time, number=1, repeat=6))
     finally:
         torch.set_num_threads(threads)
-    return min(times)
 
 
 @contextmanager

@@ -46,10 +46,8 @@ def read_metrics(path: Path) -> list[Mapping[str, Any]]:
             line = load_json(text)
         except ValueError:
             continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int) and _has_numbers(line):
+        if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+            continue
+        if all(isinstance(value, int | float | None) for key, value in line.items() if key != "split"):
             lines.append(line)
     return lines
-
-
-def _has_numbers(line: Mapping[str, Any]) -> bool:
-    return all(isinstance(value, int | float | None) for key, value in line.items() if key != "split")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -119,14 +120,6 @@ def read_info(file: Path) -> dict[str, Any]:
 
 def initial_info(recipe: Recipe, argv: Sequence[str]) -> dict[str, Any]:
     """Return the contents of `run.json` of a new run of this process."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {"flowgmm-cli": __version__, "python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return {
         "schema": SCHEMA,
         "recipe": recipe.name,
@@ -142,9 +135,24 @@ def initial_info(recipe: Recipe, argv: Sequence[str]) -> dict[str, Any]:
         "folder": str(Path.cwd()),
         **process_info(),
         "seed": recipe.run.seed,
-        "versions": versions,
+        "versions": {
+            "flowgmm-cli": __version__,
+            "python": platform.python_version(),
+            **package_versions(_PACKAGES),
+        },
         "components": [provenance(component) for component in recipe.components()],
     }
+
+
+def package_versions(packages: Sequence[str]) -> dict[str, str]:
+    """Return the versions of the packages that are installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
 
 
 def timestamp() -> str:

@@ -298,5 +298,3 @@ def list_runs(root: Path, note: Callable[[str], None] = lambda text: None) -> li
         else:
             runs.append(run)
     return runs
-
-

@@ -45,6 +45,7 @@ def inspect_machine() -> tuple[dict[str, str], list[str]]:
     from flowgmm_cli import __version__
     from flowgmm_cli.data.cache import user_cache_dir
     from flowgmm_cli.plugins.registry import registry
+    from flowgmm_cli.run_info import package_versions
 
     facts = {
         "flowgmm": __version__,
@@ -52,7 +53,7 @@ def inspect_machine() -> tuple[dict[str, str], list[str]]:
         "system": platform.platform(),
         "processors": str(os.cpu_count()),
     }
-    versions = _versions()
+    versions = dict.fromkeys(PACKAGES, "not installed") | package_versions(PACKAGES)
     facts |= versions | _devices()
     cache = user_cache_dir()
     facts |= {
@@ -70,18 +71,6 @@ def inspect_machine() -> tuple[dict[str, str], list[str]]:
     problems += map(str, known.problems)
     facts["plugins"] = str(sum(not entry.builtin for entry in known.entries()))
     return facts, problems
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
 
 
 def _devices() -> dict[str, str]:

@@ -93,7 +93,7 @@ def _exit_code(codes: Mapping[int, int], first: int, processes: int, hint: str) 
 
 def assist_training(recipe: Recipe) -> None:
     """Train with the main process, which prints the errors and does the rest of the run."""
-    from flowgmm_cli.cli.progress import NoProgress
+    from flowgmm_cli.cli.progress import Progress
     from flowgmm_cli.cli.session import data_context
     from flowgmm_cli.runs import open_run
     from flowgmm_cli.training.callbacks import Interrupt
@@ -103,8 +103,7 @@ def assist_training(recipe: Recipe) -> None:
     try:
         with Interrupt() as interrupt, init_process_group(recipe.run.device) as group:
             run = open_run(Path(group.broadcast_text("")))
-            context = data_context(NoProgress())
-            assist(run.recipe(), run, context, interrupt, group)
+            assist(run.recipe(), run, data_context(Progress()), interrupt, group)
     except (LostProcessError, RunFailedError) as error:
         raise typer.Exit(error.exit_code) from error
     except (InterruptedRunError, KeyboardInterrupt) as error:

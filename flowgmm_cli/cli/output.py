@@ -18,7 +18,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from flowgmm_cli.cli.layout import fits, format_table, wrap
-from flowgmm_cli.cli.progress import LiveProgress, NoProgress, PlainProgress, Progress
+from flowgmm_cli.cli.progress import LiveProgress, PlainProgress, Progress
 from flowgmm_cli.messages import escape_controls
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def progress() -> Iterator[Progress]:
     """
     bars_off = os.environ.get("FLOWGMM_NO_PROGRESS", "") not in ("", "0") or os.environ.get("TERM") == "dumb"
     if settings.quiet:
-        yield NoProgress()
+        yield Progress()
     elif sys.stderr.isatty() and not bars_off:
         from rich.live import Live
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from flowgmm_cli.formatting import format_duration, format_time_left
 from flowgmm_cli.messages import escape_controls
@@ -23,29 +23,17 @@ _BAR, _LEAST_BAR = 24, 10  # letters
 _GAP = "  "  # also between the details of a task
 
 
-class Progress(Protocol):
-    """Progress of tasks, and of the whole work that they are parts of."""
+class Progress:
+    """Progress of tasks, and of the whole work that they are parts of; this base class shows nothing."""
 
     def __call__(self, done: int, total: int, what: str, detail: str = "") -> None:
         """Report `done` of `total` steps of the task `what` (0 = unknown); `detail` is shown beside it."""
-        ...
 
     def overall(self, share: float, what: str, seconds_left: float | None) -> None:
         """Report the share of the whole work that is done; until it is 1, all tasks are parts of it."""
-        ...
 
 
-class NoProgress:
-    """Progress that is not shown."""
-
-    def __call__(self, done: int, total: int, what: str, detail: str = "") -> None:
-        """See `Progress`."""
-
-    def overall(self, share: float, what: str, seconds_left: float | None) -> None:
-        """See `Progress`."""
-
-
-class PlainProgress:
+class PlainProgress(Progress):
     """Progress as lines of text, at most one in `every` seconds for each task.
 
     A task that takes less time prints nothing; a longer one prints a last line when it is done. Whole work
@@ -127,7 +115,7 @@ class _Task:
         return (self.total - self.done) * seconds / steps
 
 
-class LiveProgress:
+class LiveProgress(Progress):
     """Progress as lines of a terminal, drawn by `rich.live.Live`.
 
     Whole work has one line, with the time left, and one for the task that runs at present.
@@ -173,8 +161,7 @@ class LiveProgress:
             left = task.seconds_to_end(self.clock())
             if left is not None and not task.ended:
                 times.insert(0, format_time_left(left))
-            steps = [task.steps] if task.steps else []
-            fixed, details = [*steps, times[0]], [*times[1:], *task.details]
+            fixed, details = [*filter(None, [task.steps]), times[0]], [*times[1:], *task.details]
             yield _draw(task, task.title, fixed, details, width)
         if part := self._part:
             yield _draw(part, f"{_GAP}{part.title}", [part.steps], part.details, width)

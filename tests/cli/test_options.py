@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flowgmm_cli.cli.options import complete_recipe
-from flowgmm_cli.cli.progress import NoProgress
+from flowgmm_cli.cli.progress import Progress
 from flowgmm_cli.cli.session import data_context
 
 
@@ -22,7 +22,7 @@ def test_offline_reaches_sources_and_libraries(
         monkeypatch.setenv("FLOWGMM_OFFLINE", variable)
     expected = bool(words or variable)
     flowgmm("recipes", "list", *words)
-    assert data_context(NoProgress()).offline is expected
+    assert data_context(Progress()).offline is expected
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         assert os.environ.get(name, "") == ("1" if expected else "")
 
