@@ -131,17 +131,24 @@ def open_session(run: str | None, run_flag: str | None) -> Iterator[Session]:
         yield Session(selected, TrainedModel.load(selected.path, context=context), context, progress)
 
 
+class _NoPandas:
+    """Finder of modules that finds no pandas."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
 def _import_arrow() -> None:
     """Import pyarrow without pandas, which it loads for the first conversion of Python objects if it can."""
     import pyarrow as pa
 
-    modules: dict[str, Any] = sys.modules
-    if "pandas" not in modules:
-        modules["pandas"] = None  # an import raises ModuleNotFoundError
-        try:
-            pa.array([0])
-        finally:
-            del modules["pandas"]
+    sys.meta_path.insert(0, _NoPandas)
+    try:
+        pa.array([0])
+    finally:
+        sys.meta_path.remove(_NoPandas)
 
 
 def open_table(
