@@ -76,14 +76,10 @@ CASES: dict[str, tuple[Callable[[], None], list[str], int, list[str]]] = {
     "typo in an override": (
         nothing, ["train.eopchs=3"], 3, ["train.eopchs", "did you mean `epochs`", "command line"],
     ),
-    "text for a number": (
-        spoil("1e-3", "fast"), [], 3, ["my.yaml:7", "train.lr", 'a number above 0, got the string "fast"'],
-    ),
     "two errors at once": (
         spoil("lr: 1e-3", "lr: fast\n  epochs: 0"), [],
         3, ["2 problems", "my.yaml:7", "my.yaml:8", "train.epochs"],
     ),
-    "duplicate key": (spoil("lr: 1e-3", "lr: 1e-3\n  lr: 1"), [], 3, ["my.yaml:8", "`lr` is given twice"]),
     "no data.path": (spoil("  path: t.csv\n", ""), [], 3, ["data.path", "is required", "data.path=..."]),
     "no recipe": (nothing, [], 3, ["there is no file and no bundled recipe `cvs`", "did you mean `csv`"]),
     "malformed override": (nothing, ["train.epochs"], 3, ["train.epochs", "="]),

@@ -95,11 +95,8 @@ def test_of_a_large_table_the_first_rows_are_held_in_memory(
     assert "42,000 rows, 40,000 labelled, 2 classes" in outcome.out
     assert "z 20 %" in Path("t.csv.yaml").read_text("utf-8")
     value = flowgmm("init", "t.csv.gz", "--label", "kind", "--json", "--force").json
-    assert (value["rows"], value["judged_rows"], value["classes"]) == (
-        42_000,
-        head,
-        {"no": 20_000, "yes": 20_000},
-    )
+    assert (value["rows"], value["judged_rows"]) == (42_000, head)
+    assert value["classes"] == {"no": 20_000, "yes": 20_000}
 
 
 def test_it_can_go_to_stdout(flowgmm: Any, table: str) -> None:
@@ -107,14 +104,6 @@ def test_it_can_go_to_stdout(flowgmm: Any, table: str) -> None:
     assert outcome.out.startswith("# my table.csv: 80 rows")
     assert not Path("my table.yaml").exists()
     flowgmm("init", table, "--save", "-", "--json", code=2)
-
-
-def test_the_marks_of_numbers_are_found(flowgmm: Any) -> None:
-    lines = [f"{row},5;1.{100 + row},25;{row % 7};{'ab'[row % 3 == 0]}" for row in range(80)]
-    save("t.csv", "\n".join(["x;y;z;kind", *lines]))
-    outcome = flowgmm("init", "t.csv", "--label", "kind", "--save", "-")
-    assert '  decimal: ","\n  thousands: "."\n' in outcome.out
-    assert "Inputs: 3 columns of numbers" in outcome.out
 
 
 def test_a_recipe_that_exists_is_not_replaced_unasked(flowgmm: Any, table: str) -> None:

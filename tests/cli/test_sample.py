@@ -106,10 +106,7 @@ def test_images_become_a_grid_or_arrays(flowgmm: Any) -> None:
     for line, count in (("", 60), ("-n 9", 10), ("-n 12 --temperature 0.3,1", 40), ("--transfer all", 100)):
         assert f"written s.png: {count} rows" in flowgmm("sample", *line.split(), "--save", "s.png").err
     transfer = flowgmm("sample", "--transfer", "all", "-n", "3", "--save", "s.png")
-    assert (
-        "pca keeps 8 of 64 components, so pictures come back less sharp: a value changes by up to"
-        in transfer.err
-    )
+    assert "pca keeps 8 of 64 components, so pictures come back less sharp: a value" in transfer.err
     flowgmm("sample", "--class", "3", "-n", "2", "--save", "s.npz")
     with np.load("s.npz") as arrays:
         assert arrays["pixels"].shape == (2, 8, 8)

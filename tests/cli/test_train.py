@@ -184,7 +184,7 @@ def test_a_training_with_a_search_ends_with_the_verdict(flowgmm: Any) -> None:
     assert verdict["text"] == outcome.out.splitlines()[-1]
     assert verdict["n"] == 40
     assert "the recipe is kept as it is" in outcome.out
-    assert verdict["text"] in Path(run, "MODEL_CARD.md").read_text(encoding="utf-8").replace("\\", "")
+    assert verdict["text"][1:] in Path(run, "MODEL_CARD.md").read_text(encoding="utf-8").replace("\\", "")
     assert f"next: flowgmm report {run}" in outcome.err
     assert flowgmm("eval", "--json").json["verdict"] == verdict
 
