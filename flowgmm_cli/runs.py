@@ -87,8 +87,8 @@ class Run:
         """Return the status in `run.json`, or `killed` if the process that trained the run is gone."""
         info = self.info()
         status = str(info.get("status", "unknown"))
-        is_here = info.get("host") == platform.node()
-        if status == "running" and is_here and not is_alive(info.get("pid"), info.get("pid_start")):
+        is_local = info.get("host") == platform.node()
+        if status == "running" and is_local and not is_alive(info.get("pid"), info.get("pid_start")):
             return "killed"
         return status
 
