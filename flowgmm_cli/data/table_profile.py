@@ -107,6 +107,8 @@ def profile_file(
         from flowgmm_cli.data.chunked_table import read_labels  # imports torch
 
         found = read_labels(reader, name, None, None, DataContext())
+        for line in found["notes"].tolist():
+            report(line)
         pairs = zip(found["labels"].tolist(), found["counts"].tolist(), strict=True)
         counted = dict(pairs), len(found["codes"])
     classes = class_counts(table, name, counted=counted, note=note)
@@ -207,11 +209,11 @@ def find_label_column(table: Table, name: str | None) -> str:
     """Return the label column: the given one, else the only candidate.
 
     Raises:
-        DataError: there is no column `name`.
+        DataError: there is no column `name`, or it holds lists or objects.
         UsageError: no name is given, and there are no or several candidates.
     """
     if name is not None:
-        table.column(name, key="data.label")
+        table.label_strings(name)
         return name
     counts = {name: c for name in table.names if 2 <= len(c := _counts(table, name)) <= _MAX_CLASSES}
     candidates = [name for name in counts if name.strip().casefold() in _LABEL_NAMES] or [

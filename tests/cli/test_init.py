@@ -85,12 +85,13 @@ def test_of_a_large_table_the_first_rows_are_held_in_memory(
     labels = ["yes"] * 20_000 + ["no"] * 20_000 + [""] * 2_000  # the first rows have a single class
     lines = [f"{row % 7}.5,{row % 5 or ''},{label}" for row, label in enumerate(labels)]
     with gzip.open("t.csv.gz", "wt") as stream:
-        stream.write("\n".join(["x,z,kind", *lines]))
+        stream.write("\n".join(["x,z,kind", *["1,2"] * 10, *lines]))  # of 42,010 rows, 42 may be malformed
     outcome = flowgmm("init", "t.csv.gz", "--label", "kind")
     (head,) = sizes
     assert head < 20_000
     said = f"columns are judged by the first {head:,} of 42,000 rows, labels by all rows"
     assert said in outcome.err
+    assert "10 of 42,010 rows cannot be read and are left out" in outcome.err
     assert said in Path("t.csv.yaml").read_text("utf-8")
     assert "42,000 rows, 40,000 labelled, 2 classes" in outcome.out
     assert "z 20 %" in Path("t.csv.yaml").read_text("utf-8")

@@ -252,9 +252,11 @@ def test_the_label_is_inferred_if_there_is_a_single_candidate() -> None:
         find_label_column(table_of({"x": numbers}), None)
 
 
-def test_a_label_that_is_not_there_is_an_error_with_a_near_match() -> None:
+def test_a_label_that_is_not_there_or_not_plain_is_an_error() -> None:
     with pytest.raises(DataError, match="did you mean `kind`"):
         find_label_column(table_of({"x": [1.0] * ROWS, "kind": LABELS}), "kinds")
+    with pytest.raises(DataError, match="`x` holds lists or objects, not classes"):
+        find_label_column(table_of({"x": [["a"]] * ROWS, "kind": LABELS}), "x")
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,7 @@ def load_table(
 ) -> Table:
     """Read a table into memory; see `FaultyRows` for malformed rows.
 
-    With `max_bytes` it stops when the cells take more.
+    With `max_bytes` it stops when the cells take more; malformed rows among the first are then left out.
     """
     faulty = FaultyRows(reader.name, on_error)
     parts, positions, total, size, complete = [], [], 0, 0, True
@@ -263,7 +263,8 @@ def load_table(
         positions.append(good + total + 1)
         total += len(batch)
         size += rows.nbytes
-    faulty.finish(total, note)
+    if complete:
+        faulty.finish(total, note)
     numbers = np.concatenate(positions)
     return Table(
         concatenate(parts),
