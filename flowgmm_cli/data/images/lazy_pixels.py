@@ -65,14 +65,10 @@ class LazyPixels:
         hashes = None if self.hashes is None else self.hashes[index]
         return LazyPixels(self._read, chosen, self._entry, hashes)
 
-    def read(self) -> Bytes:
-        """Read the pixels of all images."""
-        return self._read(self._positions) if len(self) else np.empty(self.shape, dtype=np.uint8)
-
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False:
             raise ValueError("pixels that are read on access are always a copy")
-        pixels = self.read()
+        pixels = self._read(self._positions) if len(self) else np.empty(self.shape, dtype=np.uint8)
         return pixels if dtype is None else pixels.astype(dtype, copy=False)
 
 

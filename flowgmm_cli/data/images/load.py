@@ -143,7 +143,7 @@ def _open_entry(file: FeatureFile, facts: Arrays, config: ImagesConfig) -> Loade
 
     pixels = LazyPixels(read, np.arange(len(rows)), shape, file.read_hashes(0, file.rows)[rows])
     fits = pixels.nbytes <= config.memory_bytes
-    return LoadedPixels(pixels.read() if fits else pixels, facts["kept"], tuple(facts["notes"].tolist()))
+    return LoadedPixels(np.asarray(pixels) if fits else pixels, facts["kept"], tuple(facts["notes"].tolist()))
 
 
 def _decode_on_read(images: EncodedImages, kept: Positions, image_format: ImageFormat) -> LazyPixels:
