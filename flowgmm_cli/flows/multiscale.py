@@ -17,7 +17,6 @@ from flowgmm_cli.flows.layers.affine import initialise_actnorms
 from flowgmm_cli.flows.layers.conditional import (
     ConditionalAffine,
     ConditionalFactory,
-    ConditionalMap,
     ConditionalSpline,
     NetworkFactory,
 )
@@ -179,7 +178,7 @@ def check_scales(
 
 def conditional_factory(config: ImageFlowConfig, net: NetworkFactory) -> ConditionalFactory:
     """Factory of the maps inside the couplings."""
-    kind: Callable[..., ConditionalMap] = ConditionalAffine
+    kind: Callable[..., ConditionalAffine] = ConditionalAffine
     if config.coupling == "spline":
         kind = partial(ConditionalSpline, bins=config.bins)
     return partial(kind, net=net, scale_limit=config.scale_limit)

@@ -29,8 +29,7 @@ def single_thread_no_warnings() -> Iterator[None]:
     """
     from threadpoolctl import threadpool_limits
 
-    with _LOCK, warnings.catch_warnings(), threadpool_limits(limits=1):
-        warnings.simplefilter("ignore")
+    with _LOCK, warnings.catch_warnings(action="ignore"), threadpool_limits(limits=1):
         yield
 
 

@@ -52,8 +52,7 @@ class BaselineConformance(Conformance):
     def fit(self, data: Data, settings: Mapping[str, Any] | None = None) -> Any:
         """Build a baseline for K classes and fit it to rows and labels."""
         baseline = self.build(classes=self.classes, seed=0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # as in `flowgmm eval`
+        with warnings.catch_warnings(action="ignore"):  # as in `flowgmm eval`
             baseline.fit(*data, settings) if settings is not None else baseline.fit(*data)
         return baseline
 
@@ -64,8 +63,7 @@ class BaselineConformance(Conformance):
 
     def predict(self, baseline: Any, x: npt.NDArray[np.float32]) -> Floats:
         """Return a baseline's probabilities for rows, after a look at their form."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             return check_probabilities(baseline.predict_proba(x), (len(x), self.classes))
 
     def actions(self) -> Mapping[str, Callable[[], Any]]:

@@ -240,8 +240,7 @@ class FlowModuleChecks(Conformance):
         shape = next((shape for shape in self.shapes() if math.prod(shape) > 1), self.shapes()[0])
         flow, x = self.noisy_flow(shape), self.draw(shape)
         expected_z, expected_log_det = self.evaluate(flow, x)
-        with warnings.catch_warnings():  # torch's own
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):  # torch's own
             torch._dynamo.reset()
             compiled: Any = torch.compile(flow, backend=self.compile_backend)
             z, log_det = self.evaluate(compiled, x)

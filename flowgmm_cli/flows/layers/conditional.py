@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -24,24 +23,8 @@ def log_scale_and_shift(raw: Tensor, limit: float) -> tuple[Tensor, Tensor]:
     return (torch.sigmoid(unbounded * (2 / limit)) - 0.5) * (2 * limit), shift
 
 
-class ConditionalMap(nn.Module, ABC):
-    """Invertible map of each number of an image, given other channels of the same image."""
-
-    @abstractmethod
-    def forward(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `x` `(batch, C, height, width)`; returns z and the log-slope of each number."""
-
-    @abstractmethod
-    def inverse(self, z: Tensor, context: Tensor) -> Tensor:
-        """Invert `forward`."""
-
-
-ConditionalFactory = Callable[[int, int], ConditionalMap]
-"""Builds a conditional map from the numbers of channels of the context and of `x`."""
-
-
-class ConditionalAffine(ConditionalMap):
-    r"""Scale and shift by the output of a network.
+class ConditionalAffine(nn.Module):
+    r"""Scale and shift of each number of an image by a network, given other channels of the same image.
 
     .. math:: z = x \, e^{s} + t, \quad (s, t) = \mathrm{net}(\mathrm{context})
 
@@ -52,15 +35,19 @@ class ConditionalAffine(ConditionalMap):
         channels: channels that are mapped.
         net: builds the network.
         scale_limit: bound on the absolute log-scale.
+        parameters: outputs of the network for each channel.
     """
 
-    def __init__(self, context: int, channels: int, *, net: NetworkFactory, scale_limit: float) -> None:
+    def __init__(
+        self, context: int, channels: int, *, net: NetworkFactory, scale_limit: float, parameters: int = 2
+    ) -> None:
         super().__init__()
+        self.channels = channels
         self.scale_limit = scale_limit
-        self.net = net(context, 2 * channels)
+        self.net = net(context, parameters * channels)
 
     def forward(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `x`; returns z and the log-slope of each number."""
+        """Map `x` `(batch, C, height, width)`; returns z and the log-slope of each number."""
         log_scale, shift = log_scale_and_shift(self.net(context), self.scale_limit)
         return torch.addcmul(shift, x, log_scale.exp()), log_scale
 
@@ -74,7 +61,7 @@ class ConditionalAffine(ConditionalMap):
         return f"scale_limit={self.scale_limit:g}"
 
 
-class ConditionalSpline(ConditionalMap):
+class ConditionalSpline(ConditionalAffine):
     """Rational-quadratic spline after a scale and shift, all by the output of a network.
 
     The spline is the identity beyond its interval; the scale and shift act there too. So the layer is at
@@ -96,12 +83,10 @@ class ConditionalSpline(ConditionalMap):
         bins: int = 8,
         bound: float = 4.0,
     ) -> None:
-        super().__init__()
+        count = 2 + count_parameters(bins)
+        super().__init__(context, channels, net=net, scale_limit=scale_limit, parameters=count)
         self.bins = bins
         self.bound = bound
-        self.scale_limit = scale_limit
-        self.channels = channels
-        self.net = net(context, channels * (2 + count_parameters(bins)))
 
     def forward(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Map `x`; returns z and the log-slope of each number."""
@@ -117,7 +102,7 @@ class ConditionalSpline(ConditionalMap):
 
     def extra_repr(self) -> str:
         """Parameters shown when the module is printed."""
-        return f"bins={self.bins}, bound={self.bound:g}, scale_limit={self.scale_limit:g}"
+        return f"bins={self.bins}, bound={self.bound:g}, {super().extra_repr()}"
 
     def _spline(self, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log-scale, shift and raw parameters of the splines."""
@@ -125,3 +110,7 @@ class ConditionalSpline(ConditionalMap):
         log_scale, shift = log_scale_and_shift(affine, self.scale_limit)
         raw = raw.unflatten(1, (self.channels, count_parameters(self.bins)))
         return log_scale, shift, raw.movedim(2, -1)
+
+
+ConditionalFactory = Callable[[int, int], ConditionalAffine]
+"""Builds a conditional map from the numbers of channels of the context and of `x`."""
