@@ -29,17 +29,9 @@ def stdin(monkeypatch):
 
 
 def test_the_schema_of_a_run_comes_from_its_recipe(component):
-    data = component(
-        "data",
-        "csv",
-        path="t.csv",
-        label="kind",
-        id="name",
-        text=["title", "body"],
-        drop=["junk"],
-        delimiter=";",
-        labels=LabelsConfig(column="mine"),
-    )
+    names = {"label": "kind", "id": "name", "text": ["title", "body"], "drop": ["junk"]}
+    labels = LabelsConfig(column="mine")
+    data = component("data", "csv", path="t.csv", delimiter=";", labels=labels, **names)
     schema = InputSchema.from_config(data, [Column("text", "text")], ["a", "b"], ranges={"v": (0.0, 1.0)})
     assert (schema.label, schema.id, schema.settings.delimiter) == ("kind", "name", ";")
     assert schema.text_parts == ("title", "body")
@@ -49,9 +41,8 @@ def test_the_schema_of_a_run_comes_from_its_recipe(component):
     schema = InputSchema.from_config(arrays, [Column("x", "vector", (2,))], ["a", "b"])
     assert schema.arrays == (("later", "test_label"), ("train", "train_label"))
     assert schema.codes == ("a", "b")
-    drawn = InputSchema.from_config(
-        component("data", "sklearn", name="two_moons"), [Column("x1", "numeric")], ["0"]
-    )
+    moons = component("data", "sklearn", name="two_moons")
+    drawn = InputSchema.from_config(moons, [Column("x1", "numeric")], ["0"])
     assert (drawn.label, drawn.text_parts, drawn.arrays) == ("label", (), ())
 
 

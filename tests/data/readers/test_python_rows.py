@@ -16,15 +16,11 @@ from flowgmm_cli.data.readers.python_rows import RowsLike, open_input
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError
 
-TABLE = InputSchema(
-    columns=(Column("width", "numeric"), Column("colour", "category")),
-    class_names=("no", "yes"),
-    label="y",
-    id="name",
-)
-NUMBERS = InputSchema(columns=(Column("a", "numeric"), Column("b", "numeric")), class_names=("no", "yes"))
-IMAGES = InputSchema(columns=(Column("pixels", "vector", (2, 3)),), class_names=("no", "yes"))
-TEXTS = InputSchema(columns=(Column("text", "text"),), class_names=("no", "yes"), text_parts=("text",))
+CLASSES = ("no", "yes")
+TABLE = InputSchema((Column("width", "numeric"), Column("colour", "category")), CLASSES, label="y", id="name")
+NUMBERS = InputSchema((Column("a", "numeric"), Column("b", "numeric")), CLASSES)
+IMAGES = InputSchema((Column("pixels", "vector", (2, 3)),), CLASSES)
+TEXTS = InputSchema((Column("text", "text"),), CLASSES, text_parts=("text",))
 
 
 def read(data: RowsLike, schema: InputSchema, on_error: str = "keep") -> Chunk:
@@ -134,13 +130,8 @@ def test_data_frames_of_any_library_are_accepted(kind: pa.DataType) -> None:
     table = table.append_column("width", pa.array([1.5, None, 3.0]))
     table = table.set_column(1, "colour", table["colour"].cast(kind))
     expected = read(COLUMNS, TABLE).rows
-    frames = (
-        table,
-        ArrowFrame(pa.concat_tables([table[:1], table[1:]])),
-        table.to_pandas(),
-        table.to_pylist(),
-    )
-    for frame in frames:
+    halves = ArrowFrame(pa.concat_tables([table[:1], table[1:]]))
+    for frame in (table, halves, table.to_pandas(), table.to_pylist()):
         rows = read(frame, TABLE).rows
         assert rows.ids.tolist() == expected.ids.tolist()
         assert rows.labels.tolist() == expected.labels.tolist()
@@ -149,22 +140,14 @@ def test_data_frames_of_any_library_are_accepted(kind: pa.DataType) -> None:
 
 
 def test_a_data_frame_keeps_categories_dates_and_missing_cells() -> None:
-    schema = InputSchema(
-        columns=(
-            Column("day", "date", format="ISO 8601"),
-            Column("n", "numeric"),
-            Column("kind", "category"),
-        ),
-        class_names=("no", "yes"),
-    )
-    frame = pd.DataFrame(
-        {
-            "day": pd.to_datetime(["2024-05-01", None]),
-            "n": pd.array([1, None], dtype="Int64"),
-            "kind": pd.Categorical(["b", None]),
-        }
-    )
-    columns = read(frame, schema).rows.columns
+    day = Column("day", "date", format="ISO 8601")
+    schema = InputSchema((day, Column("n", "numeric"), Column("kind", "category")), ("no", "yes"))
+    columns = {
+        "day": pd.to_datetime(["2024-05-01", None]),
+        "n": pd.array([1, None], dtype="Int64"),
+        "kind": pd.Categorical(["b", None]),
+    }
+    columns = read(pd.DataFrame(columns), schema).rows.columns
     assert np.array_equal(columns["day"], [1714521600.0, np.nan], equal_nan=True)
     assert np.array_equal(columns["n"], [1.0, np.nan], equal_nan=True)
     assert columns["kind"].tolist() == ["b", None]

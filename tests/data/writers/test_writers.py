@@ -49,65 +49,51 @@ def write(path: Path, chunks: list[Table], **options: Any) -> None:
     assert writer.rows == sum(len(chunk["id"]) for chunk in chunks)
 
 
-def parse_number(cell: str | float | None) -> float | None:
-    """Parse a number in single precision; None where the cell is empty."""
-    return None if cell in ("", None) else float(np.float32(cell))
+def number(cell: Any) -> float | None:
+    """A number in single precision; None for an empty cell or NaN."""
+    return None if cell in ("", None) or math.isnan(float(cell)) else float(np.float32(cell))
+
+
+def vector(cells: Any) -> list[float | None] | None:
+    """Numbers in single precision; None if all are missing."""
+    numbers = [number(cell) for cell in cells or ()]
+    return None if all(x is None for x in numbers) else numbers
 
 
 def read(path: Path) -> Table:
     """Read a table as Python objects with another library; None where a cell is missing."""
     kind = path.suffix[1:]
+    rows: list[Any]
     if kind in ("csv", "tsv"):
-        text = path.read_bytes().decode()
-        delimiter = "," if kind == "csv" else "\t"
-        header, *lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        text = io.StringIO(path.read_bytes().decode(), newline="")
+        header, *lines = csv.reader(text, delimiter="," if kind == "csv" else "\t", strict=True)
         assert header == ["id", 'score, "raw"', "flag", "z_0", "z_1"]
-        ids, scores, flags, first, second = zip(*lines, strict=True) if lines else [()] * 5
-        z = [
-            None if (a, b) == ("", "") else [parse_number(a), parse_number(b)]
-            for a, b in zip(first, second, strict=True)
-        ]
-        flag = {"": None, "true": True, "false": False}
-        return {
-            "id": list(ids),
-            "score": [parse_number(score) for score in scores],
-            "flag": [flag[cell] for cell in flags],
-            "z": z,
-        }
-    if kind == "jsonl":
-        rows = [json.loads(line) for line in path.read_bytes().decode().split("\n")[:-1]]
-        return {
-            "id": [row["id"] for row in rows],
-            "score": [parse_number(row['score, "raw"']) for row in rows],
-            "flag": [row["flag"] for row in rows],
-            "z": [None if row["z"] is None else list(map(parse_number, row["z"])) for row in rows],
-        }
-    if kind == "parquet":
-        table = pq.read_table(path).to_pydict()
-        return {"id": table["id"], "score": table['score, "raw"'], "flag": table["flag"], "z": table["z"]}
-    with np.load(path, allow_pickle=False) as data:
-        assert data["z"].dtype == np.float32
-        return {
-            "id": data["id"].tolist(),
-            "score": [None if math.isnan(x) else x for x in data['score, "raw"'].tolist()],
-            "flag": [None if math.isnan(x) else bool(x) for x in data["flag"].tolist()],
-            "z": [
-                None if np.isnan(row).all() else [None if math.isnan(x) else x for x in row.tolist()]
-                for row in data["z"]
-            ],
-        }
+        flags = {"": None, "true": True, "false": False}
+        rows = [(id, score, flags[flag], z) for id, score, flag, *z in lines]
+    elif kind == "jsonl":
+        rows = [json.loads(line).values() for line in path.read_bytes().decode().split("\n")[:-1]]
+    elif kind == "parquet":
+        rows = list(zip(*pq.read_table(path).to_pydict().values(), strict=True))
+    else:
+        with np.load(path, allow_pickle=False) as data:
+            assert data["z"].dtype == np.float32
+            rows = list(zip(*(data[name].tolist() for name in data.files), strict=True))
+    ids, scores, flags, z = zip(*rows, strict=True) if rows else [()] * 4
+    return {
+        "id": list(ids),
+        "score": list(map(number, scores)),
+        "flag": [None if flag is None or flag != flag else bool(flag) for flag in flags],
+        "z": list(map(vector, z)),
+    }
 
 
 def expected(table: Table, kind: str) -> Table:
     without_null = kind in ("csv", "tsv", "npz")  # formats that write a missing string as an empty one
-    lists = [
-        None if all(map(math.isnan, z)) else [None if math.isnan(x) else x for x in z] for z in table["z"]
-    ]
     return {
         "id": ["" if text is None and without_null else text for text in table["id"]],
-        "score": [None if math.isnan(x) else x for x in table["score"]],
+        "score": list(map(number, table["score"])),
         "flag": table["flag"],
-        "z": lists,
+        "z": list(map(vector, table["z"])),
     }
 
 
@@ -168,8 +154,6 @@ def test_file_names_may_contain_bytes_that_are_not_utf8(tmp_path: Path, kind: st
         writer.write({"id": np.array([name, "b"], dtype=object), "x": np.zeros(2)})
     assert (tmp_path / f"out.{kind}").stat().st_size > 0
 
-
-# --- whole or nothing -------------------------------------------------------------------------------------
 
 CHUNK: Table = {"id": ["a", "b"], "score": [1.0, 2.0], "flag": [True, None], "z": [[1.0, 2.0], [3.0, 4.0]]}
 
@@ -240,9 +224,6 @@ def test_a_file_without_rows_is_valid(tmp_path: Path, kind: str) -> None:
     assert read(path) == {"id": [], "score": [], "flag": [], "z": []}
 
 
-# --- stdout -----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("kind", FORMATS)
 def test_stdout_takes_every_format(capfdbinary: Any, tmp_path: Path, kind: str) -> None:
     with open_writer("-", format=kind) as writer:
@@ -257,9 +238,6 @@ def test_binary_formats_are_not_for_a_terminal(monkeypatch: pytest.MonkeyPatch, 
     with pytest.raises(UsageError, match="not for a terminal"):
         open_writer("-", format=kind)
     open_writer("-", format="jsonl")
-
-
-# --- usage ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
