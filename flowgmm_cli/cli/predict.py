@@ -97,8 +97,9 @@ def predict(
         rows = [[name, f"{count:,}", f"{count / scored:.1%}"] for name, count in counts]
         output.print_table(["class", "rows", "share"], rows, right=["rows", "share"])
         output.note(
-            f"ood     {totals.flagged:,} rows ({totals.flagged / scored:.1%}) have a {rule.score} score "
-            f"above {rule.threshold:.4g}, which {100 * rule.fpr:.3g}% of in-distribution rows exceed"
+            f"ood     {totals.flagged:,} rows ({totals.flagged / scored:.1%}) have an ood_score "
+            f"({rule.score}) above {rule.threshold:.4g}, which {100 * rule.fpr:.3g}% of in-distribution "
+            "rows exceed"
         )
     if totals.labelled:
         output.note(f"labels  {_describe_accuracy(totals)}")

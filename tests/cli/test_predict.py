@@ -41,6 +41,7 @@ def test_every_row_gets_a_line_in_order(flowgmm: Any, run: Path) -> None:
         assert float(row["confidence"]) == max(p.values())
         assert row["is_ood"] in ("true", "false")
     assert "written out.csv: 60 rows" in outcome.err
+    assert ") have an ood_score (" in outcome.err
     assert "rows a second" in outcome.err
     assert "on 8 labelled rows; 32 more are rows that the model was trained on" in outcome.err
     assert [line.split()[0] for line in outcome.out.splitlines()] == ["class", "no", "yes"]
