@@ -72,6 +72,20 @@ def print_exact(text: str) -> None:
     sys.stdout.write(escape_controls(text, keep="\n\t") if sys.stdout.isatty() else text)
 
 
+def print_yaml(text: str) -> None:
+    """Print a piece of a recipe to stdout; on a terminal, the comments behind its values are wrapped."""
+    lines = text.splitlines()
+    if sys.stdout.isatty():
+        width = stdout().width
+        margins = [line.find("  # ") for line in lines]
+        parts = [
+            [line] if margin < 0 else wrap(line, width, indent=f"{' ' * margin}  # ")
+            for line, margin in zip(lines, margins, strict=True)
+        ]
+        lines = [line for part in parts for line in part]
+    print_exact("\n".join(lines))
+
+
 def print_table(
     columns: Sequence[str],
     rows: Sequence[Sequence[Any]],

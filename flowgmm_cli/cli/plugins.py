@@ -83,8 +83,8 @@ def describe(name: Name, kind: Kind = None, as_json: options.Json = False) -> No
         else:
             output.print_text("no parameters")
         if values["recipe"]:
-            output.print_text("", "in a recipe:")
-            output.print_exact(f"\n{values['recipe']}")
+            output.print_text("", "in a recipe:", "")
+            output.print_yaml(values["recipe"])
         else:
             output.print_text("", "used by: flowgmm eval --baselines")
 

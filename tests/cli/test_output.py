@@ -94,6 +94,17 @@ def test_text_for_programs_is_exact_unless_a_terminal_shows_it(monkeypatch: pyte
         assert stream.getvalue() == shown
 
 
+def test_comments_of_a_recipe_are_wrapped_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "26")
+    monkeypatch.setenv("TERM", "xterm")
+    wrapped = "a: [1, 2, 3]  # one\n              # comment\nb: a long value without a comment\n"
+    for stream, shown in ((io.StringIO(), wrapped.replace("\n              #", "")), (Terminal(), wrapped)):
+        output.stdout.cache_clear()
+        monkeypatch.setattr(sys, "stdout", stream)
+        output.print_yaml("a: [1, 2, 3]  # one comment\nb: a long value without a comment\n")
+        assert stream.getvalue() == shown
+
+
 def test_quiet_silences_notes_but_no_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     output.settings.quiet = True
     output.note("a note")
