@@ -23,7 +23,7 @@ METRICS = (
     "adaptive_ece",
 )  # fmt: skip
 MAX_MATRIX_CLASSES = 1000
-"""Number of classes up to which JSON has the confusion matrix and the report a figure of it."""
+"""Number of classes up to which JSON has the confusion matrix."""
 
 
 @dataclass(frozen=True)

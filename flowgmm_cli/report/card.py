@@ -107,7 +107,6 @@ def escape(value: object) -> str:
 
 
 def _card_data(context: ReportContext) -> ModelCardData:
-    """Metadata that the Hub reads."""
     from huggingface_hub import EvalResult, ModelCardData
 
     kinds = {column.kind for column in context.trained.preprocessor.columns}

@@ -233,7 +233,6 @@ def _select_differing(values: Sequence[Mapping[str, Any]]) -> dict[str, list[Any
 
 
 def _subtract(*contexts: ReportContext) -> RunDifference:
-    """Subtract the first of two runs from the second."""
     results = [context.evaluation for context in contexts if context.evaluation]
     if len(results) < 2:
         return RunDifference("unknown")

@@ -111,7 +111,6 @@ def write_report(
 
 
 def _remove(file: Path) -> None:
-    """Remove a file, and its folder if it is empty then."""
     with suppress(OSError):
         file.unlink(missing_ok=True)
         file.parent.rmdir()
