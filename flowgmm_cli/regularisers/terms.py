@@ -41,10 +41,8 @@ class Term(ABC, Generic[ConfigT]):
 
     def __call__(self, model: Any, teacher: Any, batch: Batch) -> Mapping[str, Tensor]:
         """Return `{name: scalar}`."""
-        ramp = (
-            linear_ramp(batch.epoch, self.config.ramp_epochs) if isinstance(self.config, RampConfig) else 1.0
-        )
-        return {self.name: ramp * self.loss(model, teacher, batch)}
+        length = self.config.ramp_epochs if isinstance(self.config, RampConfig) else 0.0
+        return {self.name: linear_ramp(batch.epoch, length) * self.loss(model, teacher, batch)}
 
 
 class Consistency(Term[ConsistencyConfig]):

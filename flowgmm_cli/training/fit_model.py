@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from flowgmm_cli.api import Latents
 from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.model import Ensemble, Model
 from flowgmm_cli.recipe.schema import Recipe
@@ -151,16 +150,13 @@ def _calibrate(
         jobs = [FitJob(fold.visible, changes, share=share) for fold in folds]
         return [fit.model for fit in fit_all(context, jobs, title="calibrate", unit="fold")]
 
-    def encode_train_rows(model: Model, index: npt.NDArray[np.intp]) -> Latents:
-        return encode(model, data.train.x[torch.from_numpy(index)])
-
     return calibrate(
         recipe.calibration,
         val=val,
         labels=labels,
         temperature=temperature,
         train_folds=train_folds,
-        encode=encode_train_rows,
+        encode=lambda model, index: encode(model, data.train.x[torch.from_numpy(index)]),
         model=model,
         seed=recipe.run.seed,
         out_of_fold=result.mean_out_of_fold() if result else None,

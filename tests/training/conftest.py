@@ -10,7 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
-from flowgmm_cli.training.callbacks import Interrupt
+from flowgmm_cli.runs import Run
+from flowgmm_cli.training.callbacks import Callbacks, Interrupt
+from flowgmm_cli.training.pipeline import train
 
 START = """
 import torch
@@ -84,6 +86,25 @@ class InterruptAfter(Interrupt):
     def is_requested(self) -> bool:
         self._left -= 1
         return self._left <= 0
+
+
+class CrashError(BaseException):
+    """Stands for the end of the process: nothing after it is saved."""
+
+
+@pytest.fixture
+def crash_at() -> Callable[[Run, int], None]:
+    """Train a run and crash when it has come to a step: `crash_at(run, 5)`."""
+
+    def train_and_crash(run: Run, step: int) -> None:
+        def crash(done: int, total: int, title: str, detail: str) -> None:
+            if done == step:
+                raise CrashError
+
+        with pytest.raises(CrashError):
+            train(run.recipe(), run, callbacks=Callbacks(progress=crash))
+
+    return train_and_crash
 
 
 @pytest.fixture

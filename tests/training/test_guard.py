@@ -10,6 +10,7 @@ from torch import Tensor
 from flowgmm_cli.bijection import Bijection, Sequential, zero_log_det
 from flowgmm_cli.errors import RunFailedError
 from flowgmm_cli.metrics_log import read_metrics
+from flowgmm_cli.runs import Run
 from flowgmm_cli.trained_model import build_flow
 from flowgmm_cli.training import optim
 from flowgmm_cli.training.pipeline import train
@@ -66,6 +67,13 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
     return set_up
 
 
+def require_failure(run: Run, message: str) -> RunFailedError:
+    """Train a run that fails with a message."""
+    with pytest.raises(RunFailedError, match=message) as caught:
+        train(run.recipe(), run)
+    return caught.value
+
+
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
@@ -82,10 +90,9 @@ def test_training_stops_at_a_value_that_is_not_finite_and_names_its_origin(
     good, _ = shared_run(*WORDS, "run.log_every=7")  # of the poisoned flow
     poison(kind, 18)
     run = new_run("run", *WORDS)
-    with pytest.raises(RunFailedError, match=message) as caught:
-        train(run.recipe(), run)
-    assert caught.value.exit_code == 1
-    assert caught.value.hint is not None
+    error = require_failure(run, message)
+    assert error.exit_code == 1
+    assert error.hint is not None
     assert run.status() == "failed"
     assert "step 18" in run.info()["error"]
     assert all(line["loss"] is not None for line in read_metrics(run.metrics) if line["split"] == "train")
@@ -113,8 +120,7 @@ def test_weights_stay_the_same_from_the_first_bad_step(
     monkeypatch.setattr(optim, "update_ema", spy)
     poison("once", 14)
     run = new_run("run", *WORDS, "run.log_every=100", "train.batch_size=10", "checkpoint.every_steps=100")
-    with pytest.raises(RunFailedError, match="at step 14"):
-        train(run.recipe(), run)
+    require_failure(run, "at step 14")
     assert len(seen) == 18  # the end of the epoch, where it is noticed
     assert not all(torch.equal(a, b) for a, b in zip(seen[12], seen[13], strict=True))
     for later in seen[14:]:
@@ -131,9 +137,7 @@ def test_a_mixture_that_is_not_finite_is_named(new_run: Any, monkeypatch: pytest
         return result + float("nan") if torch.is_grad_enabled() else result
 
     monkeypatch.setattr(GaussianMixture, "class_log_prob", bad)
-    run = new_run("run", *WORDS)
-    with pytest.raises(RunFailedError, match="that of the mixture"):
-        train(run.recipe(), run)
+    require_failure(new_run("run", *WORDS), "that of the mixture")
 
 
 def test_a_term_that_is_not_finite_is_named(new_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,9 +147,7 @@ def test_a_term_that_is_not_finite_is_named(new_run: Any, monkeypatch: pytest.Mo
         return {"consistency": torch.tensor(float("inf" if batch.step >= 5 else 0))}
 
     monkeypatch.setattr(Consistency, "__call__", bad)
-    run = new_run("run", *WORDS)
-    with pytest.raises(RunFailedError, match=r"at step 5 .*term loss\.consistency"):
-        train(run.recipe(), run)
+    require_failure(new_run("run", *WORDS), r"at step 5 .*term loss\.consistency")
 
 
 def test_rows_that_are_not_finite_are_named(new_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,6 +162,4 @@ def test_rows_that_are_not_finite_are_named(new_run: Any, monkeypatch: pytest.Mo
         return fit
 
     monkeypatch.setattr(FitJob, "prepare", spoil)
-    run = new_run("run", *WORDS)
-    with pytest.raises(RunFailedError, match="rows themselves"):
-        train(run.recipe(), run)
+    require_failure(new_run("run", *WORDS), "rows themselves")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_every_recipe_for_gpus_has_a_smaller_recipe_for_cpus() -> None:
 
 @pytest.mark.slow
 def test_a_small_flow_of_pixels_learns_and_is_the_same_after_an_interruption(
-    tmp_path: Path,
+    tmp_path: Path, crash_at: Any
 ) -> None:
     words = [
         f"data.path={made_images(tmp_path, (1, 16, 16), n=300)}",
@@ -106,16 +107,7 @@ def test_a_small_flow_of_pixels_learns_and_is_the_same_after_an_interruption(
     assert result.test is not None
     assert result.test.classification.accuracy > 0.8
     torn = create_run(recipe, argv=[], directory=tmp_path / "torn")
-
-    class CrashError(Exception):
-        pass
-
-    def crash(done: int, total: int, title: str, detail: str) -> None:
-        if done == 15:
-            raise CrashError
-
-    with pytest.raises(CrashError):
-        train(recipe, torn, callbacks=Callbacks(progress=crash))
+    crash_at(torn, 15)
     train(recipe, torn)
     first, other = (TrainedModel.load(run.path).model.state_dict() for run in (whole, torn))
     assert all(torch.equal(value, other[name]) for name, value in first.items())

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,19 +19,6 @@ from flowgmm_cli.training.validation import ValidationResult, Validator
 FORTY = ("train.epochs=20", "train.max_steps=40", "calibration.method=none")
 
 
-class Crash(BaseException):
-    """Stands for the end of the process: nothing after it is saved."""
-
-
-def at(step: int, do: Callable[[], Any]) -> Callbacks:
-    """Do something when training has come to a step."""
-    return Callbacks(progress=lambda done, total, what, detail: do() if done == step else None)
-
-
-def crash() -> None:
-    raise Crash
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -47,9 +33,13 @@ def test_twenty_steps_then_twenty_are_forty_bit_for_bit(
 ) -> None:
     whole, _ = shared_run(*FORTY, *words)
     halves = new_run("halves", *FORTY, *words)
-    stop = at(20, lambda: os.kill(os.getpid(), signal.SIGINT))
+
+    def stop(done: int, *rest: object) -> None:
+        if done == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+
     with Interrupt() as interrupt, pytest.raises(InterruptedRunError, match="step 20 of 40"):
-        train(halves.recipe(), halves, interrupt=interrupt, callbacks=stop)
+        train(halves.recipe(), halves, interrupt=interrupt, callbacks=Callbacks(progress=stop))
     assert halves.status() == "interrupted"
     assert not (halves.path / "model.json").exists()
     train(halves.recipe(), halves)
@@ -58,13 +48,12 @@ def test_twenty_steps_then_twenty_are_forty_bit_for_bit(
 
 @pytest.mark.parametrize("step", [1, 4, 23, 40])
 def test_a_crash_at_any_step_loses_only_the_steps_after_the_checkpoint(
-    shared_run: Any, new_run: Any, same_outcome: Any, step: int
+    shared_run: Any, new_run: Any, same_outcome: Any, crash_at: Any, step: int
 ) -> None:
     words = (*FORTY, "checkpoint.every_steps=5", "train.early_stopping={patience: 50}")
     whole, _ = shared_run(*words)
     broken = new_run("broken", *words)
-    with pytest.raises(Crash):
-        train(broken.recipe(), broken, callbacks=at(step, crash))
+    crash_at(broken, step)
     train(broken.recipe(), broken)
     same_outcome(whole, broken)
 
