@@ -47,24 +47,25 @@ STRONG = latents([[-1.0, -1.0]], [2.0])
 WEAK = latents([[-9.0, -9.0]], [0.0])
 
 
-def test_terms_of_hybrid_are_those_worked_out_by_hand() -> None:
-    hybrid = objective(labelled=3.0, density=0.2, temperature=2.0)
-    terms = hybrid(None, None, batch(LABELLED, [1, 0], strong=STRONG))
-    # log-odds halved: row 1 has (-0.5, -1.5), label 1; row 2 is undecided
-    cross_entropy = ((1 + math.log1p(math.exp(-1))) + math.log(2)) / 2
+@pytest.mark.parametrize(
+    ("config", "odds", "divisor"),
+    [
+        # log-odds halved: row 1 has (-0.5, -1.5), label 1; row 2 is undecided
+        ({"density": 0.2, "temperature": 2.0}, 1, 3 / 0.2),
+        # that of the paper's program for images (Izmailov et al., 2020, section 4.3): w CE + NLL of all rows,
+        # of which the labelled ones are a part
+        ({"density": 1.0, "temperature": 1.0, "per_dimension": False}, 2, 1),
+    ],
+)
+def test_terms_of_hybrid_are_those_worked_out_by_hand(
+    config: dict[str, float], odds: float, divisor: float
+) -> None:
+    terms = objective(labelled=3.0, **config)(None, None, batch(LABELLED, [1, 0], strong=STRONG))
+    cross_entropy = ((odds + math.log1p(math.exp(-odds))) + math.log(2)) / 2
     assert float(terms["labelled"]) == pytest.approx(3 * cross_entropy)
     log_prob = [-1 + math.log1p(math.exp(-2)) + 0.5, -2 + math.log(2) - 0.5, -1 + math.log(2) + 2]
-    assert float(terms["unlabelled"]) == pytest.approx(-0.2 / 3 * sum(log_prob) / 3)
+    assert float(terms["unlabelled"]) == pytest.approx(-sum(log_prob) / 3 / divisor)
     assert set(terms) == {"labelled", "unlabelled"}
-
-
-def test_the_loss_of_the_paper_s_program_for_images_is_not_divided_by_the_dimension() -> None:
-    """w CE + NLL of all rows, of which the labelled ones are a part (Izmailov et al., 2020, section 4.3)."""
-    hybrid = objective(labelled=3.0, density=1.0, temperature=1.0, per_dimension=False)
-    terms = hybrid(None, None, batch(LABELLED, [1, 0], strong=STRONG))
-    assert float(terms["labelled"]) == pytest.approx(3 * ((2 + math.log1p(math.exp(-2))) + math.log(2)) / 2)
-    log_prob = [-1 + math.log1p(math.exp(-2)) + 0.5, -2 + math.log(2) - 0.5, -1 + math.log(2) + 2]
-    assert float(terms["unlabelled"]) == pytest.approx(-sum(log_prob) / 3)
 
 
 def test_without_labelled_rows_only_the_density_counts() -> None:
@@ -106,21 +107,19 @@ PAIR = latents([[-1.0, -3.0], [-2.0, -4.0]], [0.5, -1.5])
 SINGLE = latents([[-1.0, -1.0]], [0.25])
 
 
-def test_terms_of_joint_are_those_worked_out_by_hand() -> None:
-    joint = Joint(JointConfig(), features=2, labelled=10, unlabelled=30)
+@pytest.mark.parametrize(
+    ("config", "weights"),
+    [(JointConfig(), (10 / 40, 30 / 40)), (JointConfig(labelled=0.0, unlabelled=4.0), (0, 4))],
+    ids=["shares of the rows", "given weights"],
+)
+def test_terms_of_joint_are_those_worked_out_by_hand(
+    config: JointConfig, weights: tuple[float, float]
+) -> None:
+    joint = Joint(config, features=2, labelled=10, unlabelled=30)
     terms = joint(None, None, batch(PAIR, [1, 0], weak=SINGLE))
-    assert float(terms["labelled"]) == pytest.approx(-(10 / 40) / 2 * ((-3 + 0.5) + (-2 - 1.5)) / 2)
-    assert float(terms["unlabelled"]) == pytest.approx(-(30 / 40) / 2 * (-1 + math.log(2) + 0.25))
+    assert float(terms["labelled"]) == pytest.approx(-weights[0] / 2 * ((-3 + 0.5) + (-2 - 1.5)) / 2)
+    assert float(terms["unlabelled"]) == pytest.approx(-weights[1] / 2 * (-1 + math.log(2) + 0.25))
     assert set(terms) == {"labelled", "unlabelled"}
-
-
-def test_given_weights_replace_the_shares() -> None:
-    config = JointConfig(labelled=0.0, unlabelled=4.0)
-    terms = Joint(config, features=2, labelled=10, unlabelled=30)(
-        None, None, batch(PAIR, [1, 0], weak=SINGLE)
-    )
-    assert float(terms["labelled"]) == 0
-    assert float(terms["unlabelled"]) == pytest.approx(-4 / 2 * (-1 + math.log(2) + 0.25))
 
 
 def test_the_loss_of_the_paper_s_program_for_tables_and_text() -> None:
