@@ -55,6 +55,9 @@ class Model(nn.Module):
         See `GaussianMixture.sample` for the arguments; the figures of the paper use `temperature` 0.25.
         """
         parts, device = self.parts, generator.device
+        if classes is None and self.unknown:
+            weights = self.class_prior().to(device)
+            classes = torch.multinomial(weights, n, replacement=True, generator=generator)
         index = (
             torch.randint(len(parts), (n,), generator=generator, device=device) if len(parts) > 1 else None
         )
@@ -102,10 +105,29 @@ class Model(nn.Module):
         uniform = (noise / log_joint.shape[1]).log()  # -inf without noise, which changes no bit
         return torch.logaddexp(log_posterior + torch.log1p(-noise), uniform)
 
+    @property
+    def unknown(self) -> int:
+        """Number of nameless components, M."""
+        return self.parts[0].nameless
+
+    def p_unknown(self, latents: Latents) -> Tensor:
+        r"""Probability that rows are of an unknown kind, `(N,)`; 0 without nameless components.
+
+        .. math:: \sum_{m} \mathrm{softmax}(\log p(x, \cdot) / T)_m
+
+        over the nameless components m, with all components in the softmax and `temperature` T.
+        """
+        if latents.unknown_log_prob is None:
+            return latents.log_det.new_zeros(len(latents.log_det))
+        joint = latents.joint_log_prob / self.temperature.to(latents.joint_log_prob.device)
+        return torch.softmax(joint, dim=1)[:, latents.class_log_prob.shape[1] :].sum(1)
+
     @torch.no_grad()
     def class_prior(self) -> Tensor:
         """Class weights `(K,)` with sum 1; the mean over the parts."""
-        return torch.stack([part.mixture.log_weights.exp() for part in self.parts]).mean(0)
+        weights = torch.stack([part.mixture.log_weights.exp() for part in self.parts]).mean(0)
+        named = weights[: len(weights) - self.unknown]
+        return named / named.sum() if self.unknown else named
 
     def embed(self, x: Tensor) -> Tensor:
         """Latent vectors `(N, D)`."""
@@ -119,6 +141,7 @@ class FlowMixture(Model):
     Args:
         flow: maps rows `(N, *shape)` to latents `(N, D)` and back (`flowgmm_cli.api.Flow`).
         mixture: the latent distribution.
+        nameless: number of the mixture's last classes that stand for unknown kinds, M.
 
     Examples:
         >>> from flowgmm_cli.flows.realnvp import RealNVP
@@ -128,10 +151,11 @@ class FlowMixture(Model):
         torch.Size([5, 2])
     """
 
-    def __init__(self, flow: nn.Module, mixture: GaussianMixture) -> None:
+    def __init__(self, flow: nn.Module, mixture: GaussianMixture, nameless: int = 0) -> None:
         super().__init__()
         self.flow: Any = flow
         self.mixture = mixture
+        self.nameless = nameless
 
     @property
     def parts(self) -> tuple[FlowMixture, ...]:
@@ -142,7 +166,7 @@ class FlowMixture(Model):
         """Compute latents and densities of rows `(N, *shape)`."""
         z, log_det = self.flow(x)
         z = z.to(torch.promote_types(z.dtype, torch.float32))
-        return Latents(z, log_det, self.mixture.class_log_prob(z))
+        return Latents(z, log_det, *split_nameless(self.mixture.class_log_prob(z), self.nameless))
 
 
 class Ensemble(Model):
@@ -172,5 +196,12 @@ class Ensemble(Model):
         """Compute latents and averaged densities of rows `(N, *shape)`."""
         latents: list[Latents] = [member(x) for member in self.parts]
         log_det = latents[0].log_det
-        joint = [member.class_log_prob + (member.log_det - log_det)[:, None] for member in latents]
-        return Latents(latents[0].z, log_det, torch.stack(joint).mean(0))
+        joint = [member.joint_log_prob + (member.log_det - log_det)[:, None] for member in latents]
+        return Latents(latents[0].z, log_det, *split_nameless(torch.stack(joint).mean(0), self.unknown))
+
+
+def split_nameless(joint: Tensor, nameless: int) -> tuple[Tensor, Tensor | None]:
+    """Split log-densities `(N, K + M)` into those of the classes and of the nameless components, if any."""
+    if not nameless:
+        return joint, None
+    return joint[:, :-nameless], joint[:, -nameless:]

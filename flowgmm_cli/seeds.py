@@ -26,6 +26,7 @@ Stream = Literal[
     "scores",
     "report",
     "rank",
+    "unknown",
 ]
 _STREAM_KEYS: dict[Stream, int] = {stream: key for key, stream in enumerate(get_args(Stream))}
 

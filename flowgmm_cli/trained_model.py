@@ -33,7 +33,7 @@ from flowgmm_cli.files import MALFORMED, load_strictly, select_prefix
 from flowgmm_cli.flows.multiscale import FlatFlow, latent_sizes
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.mixture.init import InitialMeans
-from flowgmm_cli.model import Ensemble, FlowMixture, Model
+from flowgmm_cli.model import Ensemble, FlowMixture, Model, split_nameless
 from flowgmm_cli.model_file import limit_allocations, read_model, write_model
 from flowgmm_cli.plugins.provenance import drop_unusable_regularisers, qualify, require
 from flowgmm_cli.plugins.registry import build, provenance, registry
@@ -176,7 +176,13 @@ class TrainedModel:
             raise ValueError(f"{width} features, and the preprocessor makes {preprocessor.dim}")
         members = tuple(Member(**member) for member in qualify(values["members"], components))
         with limit_allocations(folder, tensors):
-            model = build_model(recipe, members, shape=preprocessor.shape, classes=len(class_names))
+            model = build_model(
+                recipe,
+                members,
+                shape=preprocessor.shape,
+                classes=len(class_names),
+                unknown=(values["facts"].get("unknown") or {}).get("components", 0),
+            )
         load_strictly(model, select_prefix("model.", tensors))
         detector = None
         if values["detector"] is not None:
@@ -198,7 +204,7 @@ def encode(model: Model, x: Tensor) -> Latents:
     return Latents(
         torch.cat([chunk.z.cpu() for chunk in chunks]),
         torch.cat([chunk.log_det.cpu() for chunk in chunks]),
-        torch.cat([chunk.class_log_prob.cpu() for chunk in chunks]),
+        *split_nameless(torch.cat([chunk.joint_log_prob.cpu() for chunk in chunks]), model.unknown),
     )
 
 
@@ -225,16 +231,25 @@ def chunk_rows(features: int, model: Model | None = None) -> int:
 
 
 def build_model(
-    recipe: Recipe, members: Sequence[Member] = (Member(),), *, shape: tuple[int, ...], classes: int
+    recipe: Recipe,
+    members: Sequence[Member] = (Member(),),
+    *,
+    shape: tuple[int, ...],
+    classes: int,
+    unknown: int = 0,
 ) -> Model:
-    """Build the model of a recipe with initial weights, to load trained ones into."""
+    """Build the model of a recipe with initial weights, to load trained ones into.
+
+    `unknown` is the number of nameless components.
+    """
     models = []
     for member in members:
         # a change of a regulariser that is not installed any more does not matter
         changes = {key: value for key, value in member.changes.items() if key.split(".")[0] in _MODEL_KEYS}
         varied = vary(recipe, changes) if changes else recipe
         flow = build_flow(varied.flow, shape, torch.Generator().manual_seed(0))
-        models.append(FlowMixture(flow, build_mixture(varied.prior, flow, shape, classes=classes)))
+        mixture = build_mixture(varied.prior, flow, shape, classes=classes + unknown)
+        models.append(FlowMixture(flow, mixture, unknown))
     return models[0] if len(models) == 1 else Ensemble(models)
 
 
@@ -287,5 +302,5 @@ def _replace_mixtures(model: Model, tensors: Mapping[str, Tensor]) -> Model | No
     for index, part in enumerate(model.parts):
         mixture = copy.deepcopy(part.mixture)
         load_strictly(mixture, select_prefix(f"{index}.", tensors))
-        parts.append(FlowMixture(part.flow, mixture))
+        parts.append(FlowMixture(part.flow, mixture, part.nameless))
     return parts[0] if len(parts) == 1 else Ensemble(parts)

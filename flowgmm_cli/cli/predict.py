@@ -51,9 +51,10 @@ def predict(
     """Predict classes: one row for each row of the input, in order, to a file or to stdout.
 
     Columns: id, prediction, confidence, ood_score (higher = further out), is_ood, and p_<class> for the
-    calibrated probability of each class. A row that cannot be scored keeps its place with empty cells.
-    Without --data the run's own test rows are predicted. --with keeps columns of the input; one with the name
-    of an output column is written as input_<name>.
+    calibrated probability of each class; with prior.unknown also p_unknown, that of none of the classes. A
+    row that cannot be scored keeps its place with empty cells. Without --data the run's own test rows are
+    predicted. --with keeps columns of the input; one with the name of an output column is written as
+    input_<name>.
 
     Examples: flowgmm predict --data new.csv --save out.csv · flowgmm predict --data new.csv --with all ·
     flowgmm predict runs/digits/latest --save p.parquet --only id,prediction
@@ -62,11 +63,17 @@ def predict(
     table = open_table(data, save, format_, as_json=as_json)
     with open_session(run, run_flag) as session:
         from flowgmm_cli.inference.drift import Drift
-        from flowgmm_cli.inference.scores import PREDICTION_COLUMNS, OODRule, select_columns
+        from flowgmm_cli.inference.scores import (
+            PREDICTION_COLUMNS,
+            OODRule,
+            probability_columns,
+            select_columns,
+        )
 
         classes = session.trained.class_names
         rule = OODRule.from_model(session.trained, score, fpr)
-        names = select_columns(only, [*PREDICTION_COLUMNS, *(f"p_{name}" for name in classes)])
+        probabilities = probability_columns(classes, unknown=session.trained.model.unknown > 0)
+        names = select_columns(only, [*PREDICTION_COLUMNS, *probabilities])
         reader = session.open_rows(
             data, purpose="predict without --data", data_format=data_format, on_error=on_error, keep=with_
         )

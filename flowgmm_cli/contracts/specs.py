@@ -77,10 +77,10 @@ class ScoreSpec(Spec):
 
     Attributes:
         reads: the rows it takes: `rows` for any, `images` for rows of one image column, whose pixels it
-            reads.
+            reads, `unknown` for rows of a model with nameless components.
     """
 
-    reads: Literal["rows", "images"] = "rows"
+    reads: Literal["rows", "images", "unknown"] = "rows"
 
 
 class BaselineSpec(Spec):

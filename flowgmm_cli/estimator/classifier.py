@@ -159,7 +159,11 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Class
                 learned = fit_model(TrainContext(recipe, data, engine, Callbacks(), Interrupt()))
         except (DataError, PluginError, RecipeError) as error:
             raise _to_value_error(error) from error
-        facts = {"calibration": learned.calibration.to_dict(), "rows": data.counts()}
+        facts = {
+            "calibration": learned.calibration.to_dict(),
+            "rows": data.counts(),
+            "unknown": learned.unknown.to_dict() if learned.unknown else None,
+        }
         if frame is not None:
             facts["training_rows"] = summarise_rows(data.rows.train, data.preprocessor.columns)
         trained = TrainedModel(
@@ -171,6 +175,14 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Class
         """Return the most probable class of each row, `(N,)`."""
         codes = self._encode(X).log_posterior.numpy().argmax(axis=1)
         return np.asarray(self.classes_[codes])
+
+    def predict_unknown(self, X: Any) -> Matrix:  # noqa: N803
+        """Return the probability that a row belongs to none of the classes, `(N,)`.
+
+        It is 0 unless the mixture has nameless components, see `prior.unknown` of a recipe.
+        """
+        rows = self._encode(X)
+        return np.asarray(self.trained_.model.p_unknown(rows.latents).double().numpy())
 
     def predict_proba(self, X: Any) -> Matrix:  # noqa: N803
         """Return calibrated probabilities `(N, K)`, in the order of `classes_`."""

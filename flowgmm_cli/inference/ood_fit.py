@@ -65,11 +65,14 @@ def fit_ood(trained: TrainedModel, rows: SplitData, context: DataContext) -> tup
         trained.encode_rows(trained.preprocessor.apply(part, context, with_inputs=True))
         for part in _split(rows, generator)
     )
+    train, held_out = (_without_unknown(part, trained.model) for part in (train, held_out))
     seed = int(generator.integers(2**63))
     detector = fit_detector(config.scores, train, held_out, trained.model, seed)
     default, reason = config.default, "named by the recipe"
     table: dict[str, Aurocs] = {}
-    if default == "auto":
+    if default == "auto" and trained.model.unknown and "combined" in detector.names:
+        default, reason = "combined", "it has the score of the unknown kinds among the unlabelled rows"
+    elif default == "auto":
         of_pixels = isinstance(trained.model.parts[0].flow, FlatFlow)
         if of_pixels and train.images is not None and held_out.images is not None:
             outside = pseudo_ood_images(train.images, held_out.images, trained.encode_images, generator)
@@ -131,6 +134,12 @@ def _split(rows: SplitData, generator: np.random.Generator) -> tuple[Rows, Rows]
     held_out = min(max(1, round(_HELD_OUT_SHARE * len(order))), MAX_HELD_OUT_ROWS)
     train = order[held_out:][:MAX_TRAIN_ROWS] if len(order) > held_out else order
     return rows.train.take(np.sort(train)), rows.train.take(np.sort(order[:held_out]))
+
+
+def _without_unknown(rows: ScoreInputs, model: Model) -> ScoreInputs:
+    """Return the rows that belong to one of the classes rather than to an unknown kind."""
+    index = np.flatnonzero((model.p_unknown(rows.latents) < 0.5).numpy())
+    return take_rows(rows, index) if 0 < len(index) < len(rows) else rows
 
 
 def _sample(rows: Rows, count: int, generator: np.random.Generator) -> Rows:

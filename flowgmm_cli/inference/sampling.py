@@ -112,7 +112,7 @@ def _recentre(part: FlowMixture, x: Tensor) -> FlowMixture:
         factor = ((z - centroids[component]) / scales[component]).square().mean().sqrt()
         mixture.raw_scales += factor.log().to(mixture.raw_scales)
     mixture.means.copy_(centroids)
-    return FlowMixture(part.flow, mixture)
+    return FlowMixture(part.flow, mixture, part.nameless)
 
 
 @torch.no_grad()

@@ -70,6 +70,9 @@ class Scores(TableResult):
     warnings: tuple[ResultWarning, ...] = ()  # differences between the input and the training rows
     # mask of the labelled rows that equal a row whose label the training used, `(N,)`; None = no row is
     seen: Bools | None = None
+    p_unknown: Floats | None = (
+        None  # probability of an unknown kind, `(N,)`; None without nameless components
+    )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -86,8 +89,9 @@ class Scores(TableResult):
 
     @cached_property
     def probabilities(self) -> Floats:
-        """Calibrated probabilities `(N, K)`."""
-        return np.exp(self.log_probabilities)
+        """Calibrated probabilities `(N, K)`; with `p_unknown`, they and it have the sum 1."""
+        probabilities = np.exp(self.log_probabilities)
+        return probabilities if self.p_unknown is None else probabilities * (1 - self.p_unknown[:, None])
 
     @property
     def confidence(self) -> Floats:
@@ -121,14 +125,18 @@ class Scores(TableResult):
     def table(self) -> Columns:
         """Return the columns of predictions; `Writer` describes how missing cells are marked.
 
-        They are `id, prediction, confidence, ood_score, is_ood` and `p_<class>` for each class.
+        They are `id, prediction, confidence, ood_score, is_ood`, `p_<class>` for each class, and `p_unknown`
+        for a model with nameless components.
         """
         probabilities = self.probabilities.astype(np.float32)
         values = [self.ids, self.prediction, probabilities.max(axis=1)]
         if self.rule is not None:
             values += [self.ood_score.astype(np.float32), np.ma.array(self.is_ood, mask=~self.scorable)]
-        by_class = {f"p_{name}": probabilities[:, k] for k, name in enumerate(self.class_names)}
-        return dict(zip(PREDICTION_COLUMNS, values, strict=False)) | by_class
+        by_class = list(probabilities.T)
+        if self.p_unknown is not None:
+            by_class.append(self.p_unknown.astype(np.float32))
+        names = probability_columns(self.class_names, unknown=self.p_unknown is not None)
+        return dict(zip((*PREDICTION_COLUMNS[: len(values)], *names), (*values, *by_class), strict=True))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Scores]) -> Scores:
@@ -141,6 +149,8 @@ class Scores(TableResult):
         arrays["ood"] = {name: np.concatenate([part.ood[name] for part in parts]) for name in first.ood}
         if first.vectors is not None:
             arrays["vectors"] = np.concatenate([part.vectors for part in parts if part.vectors is not None])
+        if first.p_unknown is not None:
+            arrays["p_unknown"] = np.concatenate([part.p_unknown for part in parts])
         if any(part.seen is not None for part in parts):
             arrays["seen"] = np.concatenate([part.known & ~part.testable for part in parts])
         for name in ("problems", "unknown_labels"):
@@ -156,6 +166,18 @@ class Scores(TableResult):
                 name: pa.concat_arrays([part.kept[name] for part in parts]) for name in first.kept
             }
         return dataclasses.replace(first, **arrays)
+
+
+def probability_columns(class_names: Sequence[str], *, unknown: bool) -> list[str]:
+    """Name the columns of probabilities: `p_<class>`, then that of unknown kinds if the model has any.
+
+    >>> probability_columns(["cat", "dog"], unknown=True)
+    ['p_cat', 'p_dog', 'p_unknown']
+    """
+    names = [f"p_{name}" for name in class_names]
+    if unknown:
+        names.append("p_unknown_kind" if "p_unknown" in names else "p_unknown")
+    return names
 
 
 def select_columns(only: Sequence[str] | None, names: Sequence[str]) -> list[str]:

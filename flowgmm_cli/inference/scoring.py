@@ -109,6 +109,9 @@ class Scorer:
             start=chunk.start,
             kept=chunk.kept,
             seen=self._find_seen(chunk),
+            p_unknown=expand(self.trained.model.p_unknown(rows.latents).double().numpy())
+            if self.trained.model.unknown
+            else None,
         )
 
     def _find_seen(self, chunk: Chunk) -> Bools | None:

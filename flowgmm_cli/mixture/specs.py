@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import model_validator
 
@@ -68,6 +68,11 @@ class GMMConfig(Config):
         "uniform",
         description="class weights: equal, the labelled rows' frequencies, `weights`, or estimated from all "
         "rows during training",
+    )
+    unknown: Literal["auto", "off"] | Annotated[int, Field(ge=1)] = Field(
+        "off",
+        description="nameless components for unlabelled rows that belong to none of the classes: `auto` adds "
+        "one if there are such rows, a number adds that many; `off` for none",
     )
     weights: list[float] | None = Field(
         None, description="class weights for `class_prior: given`, in the order of the class names; any sum"

@@ -51,7 +51,7 @@ class Hybrid:
         """Return `labelled` (0 without labelled rows) and `unlabelled`, the density of all rows."""
         labelled, other = batch.student["labelled"], batch.student[self.config.rows]
         log_prob = torch.cat([labelled.log_prob(), other.log_prob()])
-        logits = labelled.class_log_prob / self.temperature
+        logits = labelled.joint_log_prob / self.temperature
         # The sum over no rows is 0 where their mean would be NaN.
         cross_entropy = F.cross_entropy(logits, batch.labels, reduction="sum") / max(1, len(batch.labels))
         return {
@@ -101,7 +101,7 @@ class Joint:
     def __call__(self, model: Any, teacher: Any, batch: Batch) -> Mapping[str, Tensor]:
         """Return `labelled` and `unlabelled`; either is 0 without such rows."""
         labelled = batch.student["labelled"]
-        by_class = labelled.class_log_prob
+        by_class = labelled.joint_log_prob
         if not self.class_weights:
             by_class = by_class - model.mixture.log_weights
         joint = by_class.gather(1, batch.labels[:, None])[:, 0] + labelled.log_det

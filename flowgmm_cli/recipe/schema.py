@@ -17,7 +17,7 @@ from flowgmm_cli.recipe.yaml import write_yaml
 
 STANDARD_SCORES = (
     "combined", "entropy", "max_posterior", "latent_knn", "input_knn", "angle_knn", "nll", "typicality",
-    "latent_radius", "class_mahalanobis", "mahalanobis", "density_of_states", "likelihood_ratio",
+    "latent_radius", "class_mahalanobis", "mahalanobis", "density_of_states", "unknown", "likelihood_ratio",
     "compression",
 )  # fmt: skip
 

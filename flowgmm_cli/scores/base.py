@@ -10,7 +10,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from flowgmm_cli.api import Latents, ScoreInputs
+from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.data.array_types import Array, Floats, IntArray
 
 State = tuple[dict[str, Any], dict[str, Array]]
@@ -38,10 +38,10 @@ def to_numpy(values: Tensor) -> Floats:
 
 def take_rows(rows: ScoreInputs, index: IntArray) -> ScoreInputs:
     """Return some of the rows, by position."""
-    positions, latents = torch.from_numpy(index), rows.latents
+    positions = torch.from_numpy(index)
     return ScoreInputs(
         rows.x[positions],
-        Latents(latents.z[positions], latents.log_det[positions], latents.class_log_prob[positions]),
+        rows.latents.rows(positions),
         rows.log_posterior[positions],
         rows.log_density[positions],
         None if rows.images is None else rows.images[positions],

@@ -14,6 +14,7 @@ from flowgmm_cli.data.array_types import Array, Floats
 from flowgmm_cli.files import select_prefix
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.scores.base import FAR, State, to_finite
+from flowgmm_cli.scores.posterior import UnknownKind
 from flowgmm_cli.scores.specs import CombinedConfig
 
 _MAX_KNOTS = 1000  # values stored
@@ -27,7 +28,8 @@ class Combined:
     :math:`P(S_i \ge s)` is the share of held-out rows whose score i is at least s, see `Tail`. Fisher (1932)
     combined independent tests in this way; scores are not independent, so the sum is not a probability, but
     it puts the scores on one scale independent of their units. The maximum is Tippett's (1931): one score
-    that finds a row strange is enough.
+    that finds a row strange is enough. Under a model with nameless components the score `unknown` counts as
+    much as all others together.
     """
 
     def __init__(self, config: CombinedConfig) -> None:
@@ -37,6 +39,8 @@ class Combined:
 
     def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Fit the scores, and their tails on held-out rows."""
+        if train.latents.unknown_log_prob is not None:
+            self.scores.append(UnknownKind())
         for score in self.scores:
             score.fit(train, held_out, model, generator)
         self.tails = [Tail.fit(score(held_out)) for score in self.scores]
@@ -44,7 +48,10 @@ class Combined:
     def __call__(self, rows: ScoreInputs) -> Floats:
         """Return `(N,)`."""
         rarities = np.stack([tail(score(rows)) for score, tail in zip(self.scores, self.tails, strict=True)])
-        return to_finite(rarities.sum(axis=0) if self.config.how == "sum" else rarities.max(axis=0))
+        if self.config.how == "max":
+            return to_finite(rarities.max(axis=0))
+        given = len(self.config.of)
+        return to_finite(rarities[:given].sum(axis=0) + given * rarities[given:].sum(axis=0))
 
     def state(self) -> State:
         """See `flowgmm_cli.api.Score`."""
@@ -59,6 +66,8 @@ class Combined:
 
     def load_state(self, values: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
         """See `flowgmm_cli.api.Score`."""
+        if len(values["scores"]) > len(self.scores):
+            self.scores.append(UnknownKind())
         for index, (score, score_values) in enumerate(zip(self.scores, values["scores"], strict=True)):
             score.load_state(score_values, select_prefix(f"{index}.score.", arrays))
         count = len(self.scores)

@@ -126,7 +126,8 @@ def fit_detector(
 ) -> Detector:
     """Fit the scores of the recipe's `ood.scores`, the first of them as default.
 
-    Scores that read images are skipped for rows without images.
+    Scores that read images are skipped for rows without images, and those of nameless components for a model
+    without any.
 
     `train` are rows the model was trained on, `held_out` rows of the same kind that it was not trained on.
     Every score gets random numbers of the same seed, so that scores which store a sample of the rows store
@@ -137,7 +138,7 @@ def fit_detector(
     """
     names, scores = score_names(components), list[FittedScore]()
     for index, component in enumerate(components):
-        if train.images is None and reads_images(component):
+        if not is_usable(component, train):
             continue
         score: Score = build(component)
         score.fit(train, held_out, model, np.random.default_rng(seed))
@@ -148,10 +149,22 @@ def fit_detector(
     if not scores:
         raise RecipeError(
             "no score in ood.scores can score these rows",
-            details=[f"{name} reads images" for name in names],
+            details=[
+                f"{name} reads images"
+                if reads_images(component)
+                else f"{name} needs nameless components, see prior.unknown"
+                for name, component in zip(names, components, strict=True)
+            ],
             hint="leave ood.scores out for all built-in scores",
         )
     return Detector(tuple(scores), scores[0].name)
+
+
+def is_usable(component: Component, rows: ScoreInputs) -> bool:
+    """Return True if a score can be computed from the inputs `rows`."""
+    reads = registry().spec(ScoreSpec, component.use).reads
+    has_unknown = rows.latents.unknown_log_prob is not None
+    return {"images": rows.images is not None, "unknown": has_unknown}.get(reads, True)
 
 
 def reads_images(component: Component) -> bool:

@@ -19,12 +19,16 @@ from flowgmm_cli.scores.base import ArrayScore, to_finite, to_numpy
 _BLOCK = 2**22  # entries of a temporary array; 32 MiB
 
 
-class PosteriorScore(ArrayScore):
-    """A score of the tempered posterior; the temperature is that of the model."""
+class TemperedScore(ArrayScore):
+    """A score of log-densities divided by the temperature of the model."""
 
     def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Copy the temperature of the calibrated model."""
         self.fitted = {"temperature": np.asarray(float(model.temperature))}
+
+
+class PosteriorScore(TemperedScore):
+    """A score of the tempered posterior of the classes."""
 
     def __call__(self, rows: ScoreInputs) -> Floats:
         """Return `(N,)`, in chunks of rows."""
@@ -64,6 +68,25 @@ class MaxPosterior(PosteriorScore):
         with np.errstate(invalid="ignore"):  # inf - inf where all others are impossible
             total = np.nan_to_num(np.exp(first - others), nan=1.0).sum(axis=1)
         return np.asarray(np.log(total) - first[:, 0])
+
+
+class UnknownKind(TemperedScore):
+    r"""Log-odds of the nameless components against the classes, tempered; higher = rather of an unknown kind.
+
+    .. math:: \log \sum_m e^{l_m / T} - \log \sum_k e^{l_k / T}
+
+    over the nameless components m and the classes k. Rows have the order of `Model.p_unknown`, which
+    saturates.
+    """
+
+    def __call__(self, rows: ScoreInputs) -> Floats:
+        """Return `(N,)`; 0 for a model without nameless components."""
+        if rows.latents.unknown_log_prob is None:
+            return np.zeros(len(rows))
+        temperature = float(self.fitted["temperature"])
+        named, nameless = rows.latents.class_log_prob, rows.latents.unknown_log_prob
+        log_odds = (nameless / temperature).logsumexp(1) - (named / temperature).logsumexp(1)
+        return to_finite(to_numpy(log_odds))
 
 
 def class_gaps(class_log_prob: Tensor, temperature: float) -> Floats:

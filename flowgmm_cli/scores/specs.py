@@ -165,6 +165,12 @@ SPECS: dict[str, Spec] = {
         "Morningstar et al. (2021): a kernel density estimate over standardised statistics of training rows.",
         DensityOfStatesConfig,
     ),
+    "unknown": _spec(
+        "posterior:UnknownKind",
+        "Log-odds of an unknown kind that the unlabelled rows hold, see `prior.unknown`",
+        "Only for models with nameless components.",
+        reads="unknown",
+    ),
     "likelihood_ratio": _spec(
         "images:LikelihoodRatio",
         "Images: density of a background model minus that of this one",

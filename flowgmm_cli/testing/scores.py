@@ -13,6 +13,7 @@ from torch import Tensor
 
 from flowgmm_cli.api import Kind, Latents, ScoreInputs, ScoreSpec
 from flowgmm_cli.data.array_types import Floats
+from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.scores.base import take_rows
 from flowgmm_cli.testing.checks import check, expect
 from flowgmm_cli.testing.component import Conformance, copy_state
@@ -40,17 +41,25 @@ class ScoreConformance(Conformance):
     tolerance: ClassVar[float] = 1e-6
 
     @property
-    def _features(self) -> int:
+    def _reads(self) -> str:
         spec = self.entry.spec()
-        return 16 if isinstance(spec, ScoreSpec) and spec.reads == "images" else 4
+        return spec.reads if isinstance(spec, ScoreSpec) else "rows"
+
+    @property
+    def _features(self) -> int:
+        return 16 if self._reads == "images" else 4
+
+    @property
+    def _model(self) -> FlowMixture:
+        return toy_model(self._features, nameless=int(self._reads == "unknown"))
 
     def rows(self, n: int, seed: int) -> ScoreInputs:
         """Sample rows of the model."""
-        return self._inputs(toy_model(self._features).sample(n, torch.Generator().manual_seed(seed))[0])
+        return self._inputs(self._model.sample(n, torch.Generator().manual_seed(seed))[0])
 
     @torch.no_grad()
     def _inputs(self, x: Tensor) -> ScoreInputs:
-        model = toy_model(self._features)
+        model = self._model
         latents: Latents = model(x)
         images = x.reshape(len(x), 4, 4).sigmoid() if self._features == 16 else None
         return ScoreInputs(x, latents, model.log_posterior(latents), latents.log_prob().double(), images)
@@ -63,7 +72,7 @@ class ScoreConformance(Conformance):
             return self._inputs(x + 8 * torch.randn(x.shape, generator=numbers).sign())
         z = torch.zeros(n, self._features)
         z[:, 0] = 2.0 * torch.randn(n, generator=numbers).sign()  # halfway between two class means
-        return self._inputs(toy_model(self._features).flow.inverse(z))
+        return self._inputs(self._model.flow.inverse(z))
 
     def fit(self, *, seed: int = 0, rows: int = 400) -> Any:
         """Build a score and fit it."""
@@ -71,7 +80,7 @@ class ScoreConformance(Conformance):
 
     def _fit(self, train: ScoreInputs, held_out: ScoreInputs) -> Any:
         score = self.build()
-        score.fit(train, held_out, toy_model(self._features), np.random.default_rng(0))
+        score.fit(train, held_out, self._model, np.random.default_rng(0))
         return score
 
     fitted = fit  # the earlier name

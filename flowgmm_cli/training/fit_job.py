@@ -17,6 +17,7 @@ from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine, allow_tf32, limit_threads
 from flowgmm_cli.flows.multiscale import FlatFlow
 from flowgmm_cli.formatting import format_number
+from flowgmm_cli.mixture.unknown import UnknownKinds
 from flowgmm_cli.recipe.schema import Recipe, TrainConfig
 from flowgmm_cli.recipe.variants import vary
 from flowgmm_cli.runs import Run
@@ -52,6 +53,13 @@ class TrainContext:
     interrupt: Interrupt
     group: Distributed = field(default_factory=Distributed)
     plan: TrainingPlan = field(default_factory=TrainingPlan)
+    unknown: UnknownKinds | None = None  # rows of unknown kinds; None = nothing was found, or sought
+
+    def add_examples(self, labels: Tensor) -> Tensor:
+        """Label the examples of unknown kinds: `labels` `(N,)` with numbers that follow the classes."""
+        if self.unknown is None:
+            return labels
+        return labels.index_copy(0, self.unknown.examples, self.data.classes + self.unknown.components)
 
     def create_step(self, labels: Tensor) -> TrainingStep:
         """Initialise the model and build its losses, on the device.
@@ -60,7 +68,8 @@ class TrainContext:
         """
         recipe, data, x = self.recipe, self.data, self.data.train.x
         classes, seed, shape = data.classes, recipe.run.seed, data.preprocessor.shape
-        model = initialise_model(recipe, x, labels, classes=classes, seed=seed, shape=shape)
+        unknown = self.unknown.count if self.unknown else 0
+        model = initialise_model(recipe, x, labels, classes=classes, seed=seed, shape=shape, unknown=unknown)
         labelled = int((labels >= 0).sum())
         sizes = {"features": x.shape[1], "labelled": labelled, "unlabelled": data.train.total - labelled}
         return build_step(recipe, model.to(self.engine.device), **sizes, preprocessor=data.preprocessor)
@@ -118,7 +127,7 @@ class FitJob:
     def prepare(self, context: TrainContext, title: str) -> PreparedFit:
         """Build the model, its losses and its rows; `title` names the training in its progress."""
         context = replace(context, recipe=self.settings(context.recipe))
-        labels = torch.from_numpy(self.labels)
+        labels = context.add_examples(torch.from_numpy(self.labels))
         step, device = context.create_step(labels), context.engine.device
         rows = replace(context.data.train, labels=labels).to(device)
         return PreparedFit(context, step, rows, self.run, title)

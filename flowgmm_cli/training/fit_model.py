@@ -13,10 +13,11 @@ import numpy.typing as npt
 import torch
 
 from flowgmm_cli.formatting import pluralise
+from flowgmm_cli.mixture.unknown import UnknownKinds, find_unknown
 from flowgmm_cli.model import Ensemble, Model
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
-from flowgmm_cli.seeds import derive_seed
+from flowgmm_cli.seeds import derive_seed, generator
 from flowgmm_cli.trained_model import Member, encode
 from flowgmm_cli.training.calibration import (
     Calibration,
@@ -27,7 +28,12 @@ from flowgmm_cli.training.calibration import (
 )
 from flowgmm_cli.training.distributed import Distributed
 from flowgmm_cli.training.fit_job import FitJob, TrainContext
-from flowgmm_cli.training.model_init import prior_config, refine_class_prior, training_temperature
+from flowgmm_cli.training.model_init import (
+    prior_config,
+    refine_class_prior,
+    select_rows,
+    training_temperature,
+)
 from flowgmm_cli.training.out_of_fold import Fold, OutOfFold, split_labelled
 from flowgmm_cli.training.parallel_fits import fit_all
 from flowgmm_cli.training.plan import Stage, TrainingPlan
@@ -45,6 +51,7 @@ class FittedModel:
         steps: optimiser steps of all members.
         out_of_fold: predictions for labels that a training has not seen; None if no label was held out.
         temperature: temperature of the objective.
+        unknown: rows of unknown kinds among the unlabelled rows; None if nothing was found.
     """
 
     model: Model
@@ -55,6 +62,7 @@ class FittedModel:
     search: SearchResult | None
     out_of_fold: OutOfFold | None
     temperature: float
+    unknown: UnknownKinds | None
 
 
 def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
@@ -65,6 +73,10 @@ def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
     recipe, labels = context.recipe, context.data.train.labels.numpy()
     plan = TrainingPlan(_stages(context, labels), context.callbacks)
     context = dataclasses.replace(context, plan=plan, callbacks=plan.callbacks)
+    unknown = _find_unknown(context)
+    if unknown:
+        context.callbacks.note(f"unknown  {unknown.describe()}")
+        context = dataclasses.replace(context, unknown=unknown)
     result = search(context, labels, run=run) if recipe.search else None
     if result:
         context.callbacks.note(f"search  {result.reason}")
@@ -82,7 +94,33 @@ def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
         refine_class_prior(model, context.data.train.x, calibration.likelihoods)
     steps = sum(fit.progress.step for fit in fits)
     out_of_fold = result.cross_fitted() if result else calibration.out_of_fold
-    return FittedModel(model, members, calibration, fits[0], steps, result, out_of_fold, temperature)
+    return FittedModel(model, members, calibration, fits[0], steps, result, out_of_fold, temperature, unknown)
+
+
+@torch.no_grad()
+def _find_unknown(context: TrainContext) -> UnknownKinds | None:
+    """Find unlabelled rows of unknown kinds if the recipe asks for it; the same in each process."""
+    recipe, rows, group = context.recipe, context.data.train, context.group
+    config = prior_config(recipe)
+    if config.unknown == "off":
+        return None
+    unknown = None
+    if group.is_main_process:
+        labelled, others = select_rows(rows.labels)
+        unknown = find_unknown(
+            rows.x[labelled],
+            rows.labels[labelled],
+            rows.x[others],
+            classes=context.data.classes,
+            count=None if config.unknown == "auto" else config.unknown,
+            generator=generator(recipe.run.seed, "unknown"),
+        )
+        if unknown:
+            unknown = dataclasses.replace(unknown, examples=others[unknown.examples])
+    if group.world_size == 1:
+        return unknown
+    text = group.broadcast_text(unknown.to_json() if unknown else "")
+    return UnknownKinds.from_json(text) if text else None
 
 
 def _stages(context: TrainContext, labels: npt.NDArray[np.int64]) -> list[Stage]:

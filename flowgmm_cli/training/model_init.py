@@ -33,7 +33,7 @@ _CHUNK = 4096
 _MAX_UNLABELLED_ROWS = 50_000  # of rows that stay on the disk
 _PROBE_ROWS = 200
 _PRIOR_ROWS = 20_000  # enough for weights to a third of a percent
-_WARM_UP_ROWS = 20_000  # enough for means to a hundredth of a standard deviation
+_MAX_OTHER_ROWS = 20_000  # enough for means to a hundredth of a standard deviation
 
 
 def prior_config(recipe: Recipe) -> GMMConfig:
@@ -50,14 +50,16 @@ def initialise_model(
     classes: int,
     seed: int,
     shape: tuple[int, ...] | None = None,
+    unknown: int = 0,
 ) -> FlowMixture:
     """Build the model and initialise it from the training rows.
 
     Args:
         x: training rows `(N, D)`, on the CPU.
-        labels: int64 `(N,)`, -1 where unlabelled.
+        labels: int64 `(N,)`, -1 where unlabelled; those of examples of unknown kinds follow the classes.
         classes: K.
         shape: shape of a row before it was flattened, for flows of images; None for `(D,)`.
+        unknown: number of nameless components, M.
 
     Raises:
         DataError: there are too few rows for the means that the recipe asks for.
@@ -74,11 +76,12 @@ def initialise_model(
     is_labelled = labels >= 0
     others = _select_unlabelled(x, is_labelled) if config.means in USES_UNLABELLED else x[:0]
     labelled, unlabelled = (_latents(flow, rows) for rows in (x[is_labelled], others))
-    rows = TrainingLatents(labelled, labels[is_labelled], unlabelled, classes, dims)
+    rows = TrainingLatents(labelled, labels[is_labelled], unlabelled, classes + unknown, dims, unknown)
     initial = initial_means(config, rows, rng)
-    weights = initial_weights(config, labels=labels[is_labelled], classes=classes)
+    weights = initial_weights(config, labels=labels[is_labelled], classes=classes, unknown=unknown)
+    classes += unknown
     mixture = build_mixture(recipe.prior, flow, shape, classes=classes, initial=initial, weights=weights)
-    return FlowMixture(flow.train(), mixture)
+    return FlowMixture(flow.train(), mixture, unknown)
 
 
 def _select_unlabelled(x: Matrix, is_labelled: Tensor) -> Tensor:
@@ -139,7 +142,7 @@ def set_latent_means(
     """
     rng = generator(seed, "init", 1)
     model.eval()  # no dropout
-    index = _select_rows(rows.labels)
+    index = torch.cat(select_rows(rows.labels))
     labels = rows.labels[index]
     latents, shares = _latents_and_posteriors(teacher, rows.x[index], temperature)
     is_labelled = labels >= 0
@@ -160,18 +163,18 @@ def set_latent_means(
         moments["exp_avg"].zero_()
 
 
-def _select_rows(labels: Tensor) -> Tensor:
-    """Return positions of all labelled rows and of evenly spaced others."""
+def select_rows(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return positions of all labelled rows, and of at most 20,000 evenly spaced others."""
     labelled, others = ((labels >= 0) == is_labelled for is_labelled in (True, False))
     labelled, others = labelled.nonzero().flatten(), others.nonzero().flatten()
-    return torch.cat([labelled, others[:: max(1, -(-len(others) // _WARM_UP_ROWS))]])
+    return labelled, others[:: max(1, -(-len(others) // _MAX_OTHER_ROWS))]
 
 
 def _latents_and_posteriors(model: FlowMixture, x: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Latent dimensions that carry the mixture `(N, d)` and tempered posteriors `(N, K)`, in chunks."""
     latents = [model(x[part]) for part in iterate_batches(len(x), chunk_rows(1, model))]
     z = torch.cat([chunk.z for chunk in latents])
-    log_prob = torch.cat([chunk.class_log_prob for chunk in latents])
+    log_prob = torch.cat([chunk.joint_log_prob for chunk in latents])
     return z[:, : model.mixture.dims], torch.softmax(log_prob / temperature, dim=1)
 
 
@@ -228,9 +231,12 @@ def refine_class_prior(model: Model, x: Matrix, likelihoods: Likelihoods | None 
         return
     sample = x[:: -(-len(x) // _PRIOR_ROWS)]
     latents = encode(model, sample)
+    if model.unknown:
+        latents = latents.rows(model.p_unknown(latents) < 0.5)
     joint = latents.class_log_prob
     if likelihoods is None:
-        conditional = joint - torch.stack([part.mixture.log_weights.cpu() for part in model.parts]).mean(0)
+        log_weights = torch.stack([part.mixture.log_weights.cpu() for part in model.parts]).mean(0)
+        conditional = joint - log_weights[: joint.shape[1]]
     else:  # in units of the densities, which `log_posterior` divides by the temperature
         bias = torch.tensor(likelihoods.bias, dtype=torch.float64)
         conditional = likelihoods.steepness * joint.double() + float(model.temperature) * bias
@@ -239,9 +245,14 @@ def refine_class_prior(model: Model, x: Matrix, likelihoods: Likelihoods | None 
 
 
 def _update_weights(models: Iterable[FlowMixture], log_prob: Tensor) -> None:
-    """Set the class weights under which rows with log-likelihoods `(N, K)` are most likely."""
+    """Set the class weights under which rows with log-likelihoods `(N, K)` are most likely.
+
+    Weights of nameless components beyond those K stay as they are.
+    """
     classes = log_prob.shape[1]
-    weights = estimate_weights(log_prob, torch.full((classes,), 1 / classes, dtype=torch.float64))
+    estimate = estimate_weights(log_prob, torch.full((classes,), 1 / classes, dtype=torch.float64))
     for model in models:
         raw = model.mixture.raw_log_weights
+        others = model.mixture.log_weights.exp()[classes:].to(estimate)
+        weights = torch.cat([estimate * (1 - others.sum()), others])
         model.mixture.set_weights(weights.to(raw.dtype).to(raw.device))  # not every device has float64

@@ -227,6 +227,7 @@ def _save(train_context: TrainContext, fitted: FittedModel, run: Run, context: D
         "inexact_density": list(data.preprocessor.inexact),
         "class_prior": model.class_prior().tolist(),
         "training_rows": summarise_rows(data.rows.train, data.preprocessor.columns),
+        "unknown": fitted.unknown.to_dict() if fitted.unknown else None,
     }
     trained = TrainedModel(
         train_context.recipe, data.preprocessor, model, data.rows.class_names, facts, fitted.members

@@ -37,17 +37,20 @@ def test_all_scores_are_given_the_default_first(draw: Draw, gaussian: Model) -> 
     rows = draw(30, seed=2)
     result = detector(rows)
     assert list(result) == list(detector.names)
-    assert sorted(result) == sorted(SPECS)
+    assert sorted(result) == sorted({*SPECS} - {"unknown"})
     assert list(detector(rows, ["entropy", "nll"])) == ["nll", "entropy"]
     np.testing.assert_array_equal(result["nll"], -rows.log_density.numpy())
 
 
 def test_scores_of_images_are_skipped_for_rows_without_images(draw: Draw, gaussian: Model) -> None:
     detector = fit(EVERY, draw, gaussian, with_images=False)
-    assert set(detector.names) == set(SPECS) - {"likelihood_ratio", "compression"}
+    assert set(detector.names) == set(SPECS) - {"likelihood_ratio", "compression", "unknown"}
     with pytest.raises(RecipeError, match="no score") as caught:
         fit([component("compression")], draw, gaussian, with_images=False)
     assert caught.value.details == ("compression reads images",)
+    with pytest.raises(RecipeError, match="no score") as caught:
+        fit([component("unknown")], draw, gaussian)
+    assert caught.value.details == ("unknown needs nameless components, see prior.unknown",)
 
 
 def test_a_component_can_be_repeated(draw: Draw, gaussian: Model) -> None:
@@ -139,7 +142,7 @@ def test_a_plugin_s_numbers_become_finite(
     draw: Draw, gaussian: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "build", lambda component: Broken(component.config))
-    monkeypatch.setattr(module, "reads_images", lambda component: False)
+    monkeypatch.setattr(module, "is_usable", lambda component, rows: True)
     detector = fit([Component(kind="score", use="own/odd", config=Config())], draw, gaussian)
     assert detector.names == ("odd",)
     assert np.isfinite(detector(draw(3))["odd"]).all()

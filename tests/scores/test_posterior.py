@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from score_rows import Identity, fit_score, inputs_from_logits, make_inputs
+from score_rows import Identity, component, fit_score, inputs_from_logits, make_inputs
 
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
+from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.scores import posterior
 from flowgmm_cli.scores.posterior import class_gaps, entropy_of_gaps
 
@@ -83,3 +84,31 @@ def test_entropy_of_a_nearly_certain_row_has_full_precision() -> None:
 def test_gaps_are_the_distances_to_the_best_class() -> None:
     rows = inputs_from_logits([[1.0, 4.0, -2.0]])
     assert class_gaps(rows.latents.class_log_prob, 3.0).tolist() == [[1.0, 0.0, 2.0]]
+
+
+def test_unknown_is_the_log_odds_of_the_nameless_components() -> None:
+    model = FlowMixture(Identity(), GaussianMixture(torch.tensor([[-2.0], [0.0], [2.0], [5.0]])), nameless=2)
+    model.temperature.fill_(2.0)
+    rows = make_inputs(model, torch.tensor([[-2.0], [1.0], [4.0], [1e6]]))
+    odds = torch.softmax(model.mixture.class_log_prob(rows.x) / 2, dim=1).detach()
+    expected = torch.log(odds[:, 2:].sum(1) / odds[:, :2].sum(1)).numpy()
+    scores = fit_score("unknown", rows, model=model)(rows)
+    np.testing.assert_allclose(scores[:3], expected[:3], rtol=1e-5)
+    assert scores[3] > 1e5  # where the probability is 1
+    np.testing.assert_allclose(model.p_unknown(rows.latents), odds[:, 2:].sum(1), atol=1e-6)
+
+
+def test_unknown_is_zero_without_nameless_components() -> None:
+    rows = inputs_from_logits([[0.0, 3.0], [1.0, 1.0]])
+    assert fit_score("unknown", rows)(rows).tolist() == [0, 0]
+
+
+def test_combined_counts_unknown_as_much_as_all_others() -> None:
+    model = FlowMixture(Identity(), GaussianMixture(torch.tensor([[-3.0], [3.0], [9.0]])), nameless=1)
+    x = torch.cat([torch.linspace(-6, 6, 60), torch.tensor([9.0])])[:, None]
+    rows = make_inputs(model, x)
+    score = fit_score("combined", rows, model=model)
+    assert score(rows).argmax() == 60
+    again = build(component("combined"))
+    again.load_state(*score.state())
+    np.testing.assert_array_equal(again(rows), score(rows))

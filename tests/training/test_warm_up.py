@@ -108,7 +108,7 @@ def test_means_of_components_are_clusters_of_the_latents(learn: bool) -> None:
 def test_of_very_many_rows_some_and_every_label_are_used(
     make_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_init, "_WARM_UP_ROWS", 10)
+    monkeypatch.setattr(model_init, "_MAX_OTHER_ROWS", 10)
     seen: list[int] = []
     model = make_model(2, 3)
 

@@ -1,0 +1,150 @@
+"""Training on unlabelled rows that hold a kind without labels: from the recipe to predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.csv
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from flowgmm_cli import FlowGMMClassifier, load
+from flowgmm_cli.inference.flowgmm import FlowGMM
+from flowgmm_cli.model import Ensemble, FlowMixture
+from flowgmm_cli.recipe.load import load_recipe
+from flowgmm_cli.runs import create_run
+from flowgmm_cli.training.callbacks import Callbacks
+from flowgmm_cli.training.pipeline import train
+
+CENTRES = np.array([[-6.0, 0], [6, 0], [0, 10]])
+QUICK = ["train.epochs=8", "train.batch_size=128", "flow.hidden=16", "run.deterministic=true"]
+
+
+def draw(counts: list[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of two classes and of a third kind, in random order."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.permutation(np.repeat(np.arange(3), counts))
+    return (CENTRES[kinds] + rng.standard_normal((len(kinds), 2))).astype(np.float32), kinds
+
+
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 labelled rows of two classes, others of these and of a third kind, and test rows of the classes."""
+    path = tmp_path_factory.mktemp("unknown") / "rows.npz"
+    x, kinds = draw([300, 300, 150], 0)
+    labels = np.full(len(x), -1)
+    for k in (0, 1):
+        index = np.flatnonzero(kinds == k)[:20]
+        labels[index] = k
+    test, test_kinds = draw([100, 100, 0], 1)
+    np.savez(path, train=x, train_label=labels, test=test, test_label=test_kinds)
+    return path
+
+
+def train_run(arrays: Path, folder: Path, *words: str) -> list[str]:
+    """Train on the arrays; returns what training says."""
+    loaded = load_recipe("csv", ["data.use=arrays", f"data.path={arrays}", "search=null", *QUICK, *words])
+    lines: list[str] = []
+    train(loaded, create_run(loaded, argv=[], directory=folder), callbacks=Callbacks(note=lines.append))
+    return lines
+
+
+@pytest.fixture(scope="module")
+def trained(arrays: Path) -> tuple[FlowGMM, list[str]]:
+    """The model of a run with `prior.unknown=auto`, and what training said."""
+    lines = train_run(arrays, arrays.parent / "run", "prior.unknown=auto", "ensemble=2")
+    return load(arrays.parent / "run"), lines
+
+
+def test_training_says_how_many_rows_look_like_none_of_the_classes(
+    trained: tuple[FlowGMM, list[str]],
+) -> None:
+    (line,) = [line for line in trained[1] if line.startswith("unknown ")]
+    assert "% of the unlabelled rows look like none of the classes (" in line
+    facts = trained[0].trained.facts["unknown"]
+    assert facts["share"] == pytest.approx(150 / 710, abs=0.1)
+    assert facts["components"] == 1
+
+
+def test_predictions_have_the_probability_of_an_unknown_kind(trained: tuple[FlowGMM, list[str]]) -> None:
+    x, kinds = draw([100, 100, 100], 2)
+    scores = trained[0].predict(x)
+    columns = scores.table()
+    assert list(columns)[-3:] == ["p_0", "p_1", "p_unknown"]
+    total = columns["p_0"] + columns["p_1"] + columns["p_unknown"]
+    np.testing.assert_allclose(total, 1, atol=1e-5)
+    assert roc_auc_score(kinds == 2, columns["p_unknown"]) > 0.98
+    assert (scores.classes == kinds)[kinds < 2].mean() > 0.97
+    assert trained[0].predict_proba(x).shape == (300, 2)
+
+
+def test_rows_of_unknown_kinds_are_out_of_distribution(trained: tuple[FlowGMM, list[str]]) -> None:
+    x, kinds = draw([200, 200, 200], 3)
+    result = trained[0].ood(x[kinds == 2], x[kinds < 2])
+    assert result.default == "combined"
+    assert result.metrics["combined"].auroc > 0.98
+    assert result.metrics["unknown"].auroc > 0.98
+    assert result.outside.flagged_share > 0.9
+    far = trained[0].ood(x[kinds < 2] + [0, -12], x[kinds < 2])  # on the other side of the classes
+    assert far.metrics["combined"].auroc > 0.98
+
+
+def test_the_command_line_writes_and_selects_the_column(
+    trained: tuple[FlowGMM, list[str]], flowgmm: Any, tmp_path: Path
+) -> None:
+    run, out = str(trained[0].run.path), tmp_path / "out.csv"
+    flowgmm("predict", run, "--save", str(out), "--only", "id,p_unknown")
+    table = pyarrow.csv.read_csv(out)
+    assert table.column_names == ["id", "p_unknown"]
+    assert max(table["p_unknown"].to_pylist()) <= 1
+
+
+def test_samples_and_class_weights_are_those_of_the_classes(trained: tuple[FlowGMM, list[str]]) -> None:
+    model = trained[0].trained.model
+    assert isinstance(model, Ensemble)
+    assert model.class_prior().shape == (2,)
+    assert float(model.class_prior().sum()) == pytest.approx(1)
+    _, classes = model.sample(200, torch.Generator().manual_seed(0))
+    assert set(classes.tolist()) == {0, 1}
+
+
+def test_densities_include_the_nameless_components(trained: tuple[FlowGMM, list[str]]) -> None:
+    part = trained[0].trained.model.parts[0]
+    assert isinstance(part, FlowMixture)
+    x = torch.randn(5, 2)
+    latents = part(x)
+    joint = part.mixture.class_log_prob(latents.z)
+    assert joint.shape == (5, 3)
+    assert torch.allclose(latents.log_prob(), joint.logsumexp(1) + latents.log_det)
+    odds = torch.softmax(joint / part.temperature, dim=1)
+    assert torch.allclose(part.p_unknown(latents), odds[:, 2], atol=1e-6)
+    some = latents.rows(slice(1, 3))
+    assert torch.equal(some.joint_log_prob, joint[1:3])
+
+
+def test_a_second_training_has_the_same_weights(arrays: Path, tmp_path: Path) -> None:
+    states = []
+    for name in ("first", "second"):
+        train_run(arrays, tmp_path / name, "prior.unknown=2", "calibration.method=none")
+        states.append(load(tmp_path / name).trained.model.state_dict())
+    assert states[0]["mixture.means"].shape == (4, 2)
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+@pytest.mark.parametrize("unknown", ["off", "auto"])
+def test_the_classifier_tells_the_probability_of_an_unknown_kind(unknown: str) -> None:
+    x, kinds = draw([150, 150, 100], 4)
+    y = np.where(np.arange(len(x)) < 80, kinds, -1)
+    y[y == 2] = -1
+    model = FlowGMMClassifier(
+        max_steps=60, hidden=16, calibrate=False, random_state=0, overrides={"prior.unknown": unknown}
+    ).fit(x, y)
+    p = model.predict_unknown(x)
+    np.testing.assert_allclose(model.predict_proba(x).sum(1), 1, atol=1e-6)
+    if unknown == "off":
+        assert not p.any()
+    else:
+        assert roc_auc_score(kinds == 2, p) > 0.95
