@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 README = Path(__file__).resolve().parents[2] / "README.md"
-SHORT = {"train": ["train.max_steps=250"], "curve": ["train.max_steps=20"], "sweep": ["train.max_steps=20"]}
+FEW_STEPS = ["train.max_steps=20", "calibration.method=none"]
+SHORT = {"train": ["train.max_steps=250"], "curve": [*FEW_STEPS, "--seeds", "0"], "sweep": FEW_STEPS}
 
 
 def tour() -> list[list[str]]:
