@@ -102,8 +102,9 @@ def test_other_commands_read_the_columns(
     flowgmm(command, run, *words.get(command, []))
 
 
-def test_a_counter_harms_no_more(flowgmm: Any) -> None:
+def test_a_counter_harms_no_more(flowgmm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a table sorted by class, the number of a row tells its class, but not that of a new row."""
+    monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], 40)
     pd.DataFrame({"id": np.arange(120), "x": rng.normal(labels, 1), "y": labels}).to_csv("t.csv", index=False)
