@@ -162,6 +162,12 @@ class FlowMixture(Model):
         """Itself."""
         return (self,)
 
+    def class_moments(self) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations of the classes' components, without nameless ones: two `(K C, D)`."""
+        means, scales = self.mixture.moments()
+        count = len(means) - self.nameless * self.mixture.components
+        return means[:count], scales[:count]
+
     def forward(self, x: Tensor) -> Latents:
         """Compute latents and densities of rows `(N, *shape)`."""
         z, log_det = self.flow(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,27 @@ def test_the_command_line_writes_and_selects_the_column(
     table = pyarrow.csv.read_csv(out)
     assert table.column_names == ["id", "p_unknown"]
     assert max(table["p_unknown"].to_pylist()) <= 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["eval", "--plots"],
+        ["check"],
+        ["sample", "--transfer", "all", "--save", "t.csv"],
+        ["sample", "--means", "--save", "m.csv"],
+        ["embed", "--map", "pca", "--save", "z.csv"],
+        ["report"],
+    ],
+    ids=" ".join,
+)
+def test_other_commands_show_the_classes(
+    trained: tuple[FlowGMM, list[str]], flowgmm: Any, tmp_path: Path, words: list[str]
+) -> None:
+    run = tmp_path / "copy"
+    shutil.copytree(trained[0].run.path, run)
+    outcome = flowgmm(words[0], str(run), *words[1:])
+    assert "cannot be made" not in outcome.err
 
 
 def test_samples_and_class_weights_are_those_of_the_classes(trained: tuple[FlowGMM, list[str]]) -> None:
