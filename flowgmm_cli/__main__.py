@@ -82,11 +82,12 @@ def _report(error: Exception) -> int:
     from flowgmm_cli.cli import output
 
     output.print_traceback(error)
-    if (known := _explain(error)) is None:
+    explained = _explain(error)
+    if explained is None:
         output.print_bug(error)
         return 1
-    output.print_error(known)
-    return known.exit_code
+    output.print_error(explained)
+    return explained.exit_code
 
 
 def _explain(error: Exception) -> FlowgmmError | None:

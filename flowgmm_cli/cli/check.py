@@ -55,9 +55,9 @@ def _print_tables(run: str, report: CheckReport) -> None:
     headers = ["layer", "round trip", "in float32", "log-det", "log-det per dimension"]
     rows: list[list[Any]] = []
     for layer in report.layers:
-        errors = (layer.round_trip, layer.round_trip_32, layer.log_det)
+        differences = (layer.round_trip, layer.round_trip_32, layer.log_det)
         span = "" if layer.low is None or layer.high is None else f"{layer.low:.3g} to {layer.high:.3g}"
-        cells = ["" if error is None else f"{error:.1e}" for error in errors]
+        cells = ["" if value is None else f"{value:.1e}" for value in differences]
         rows.append([f"{layer.name}{' *' if layer.inexact else ''}", *cells, span])
     title = f"{run}: errors at {report.jacobian_rows} rows of {report.features} features"
     output.print_table(headers, rows, right=headers[1:4], title=title)

@@ -83,8 +83,8 @@ def evaluate(
 
         selected = select_run(run, run_flag)
         result = _evaluate_split(selected, split, baselines=baselines)
-        found = model_warnings(selected.info().get("calibration") or {}, result)
-        values = {**result.to_dict(str(selected.path)), "warnings": print_warnings(found)}
+        warnings = model_warnings(selected.info().get("calibration") or {}, result)
+        values = {**result.to_dict(str(selected.path)), "warnings": print_warnings(warnings)}
     else:
         with open_session(run, run_flag) as session:
             selected = session.run
@@ -144,14 +144,14 @@ def _evaluate_file(session: Session, data: str, data_format: str | None) -> tupl
         output.note(f"rows    {unlabelled:,} of the {totals.scored:,} rows have no label and are left out")
     pixels = session.trained.preprocessor.pixels
     result = evaluate_scores(Scores.concatenate(parts), reader.name, pixels=pixels)
-    found = [*drift.warnings(), *evaluation_warnings(result, session.trained.class_names)]
+    warnings = [*drift.warnings(), *evaluation_warnings(result, session.trained.class_names)]
     return result, {
         "data": reader.name,
         "unlabelled": unlabelled,
         "trained_on": totals.seen,
         "unscorable": totals.unscorable,
         "unknown_labels": dict(totals.unknown),
-        "warnings": print_warnings(found),
+        "warnings": print_warnings(warnings),
     }
 
 

@@ -28,7 +28,9 @@ def launch_training(
     from flowgmm_cli.cli.output import settings
     from flowgmm_cli.runs import create_run
 
-    is_new, run = run is None, run or create_run(recipe, argv=sys.argv[1:], directory=run_dir)
+    is_new = run is None
+    if run is None:
+        run = create_run(recipe, argv=sys.argv[1:], directory=run_dir)
     flags = {**{f"--{name}": on for name, on in vars(settings).items()}, "--json": as_json}
     arguments = ["train", "--resume", str(run.path), *(flag for flag, on in flags.items() if on)]
     hint = f"flowgmm train --resume {quote(run.path)} --processes {processes}"
