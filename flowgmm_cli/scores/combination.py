@@ -39,6 +39,7 @@ class Combined:
 
     def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Fit the scores, and their tails on held-out rows."""
+        self.scores = self.scores[: len(self.config.of)]  # a second fit starts anew
         if train.latents.unknown_log_prob is not None:
             self.scores.append(UnknownKind())
         for score in self.scores:

@@ -109,6 +109,9 @@ def test_combined_counts_unknown_as_much_as_all_others() -> None:
     rows = make_inputs(model, x)
     score = fit_score("combined", rows, model=model)
     assert score(rows).argmax() == 60
+    values = score(rows)
+    score.fit(rows, rows, model, np.random.default_rng(0))
+    np.testing.assert_array_equal(score(rows), values)
     again = build(component("combined"))
     again.load_state(*score.state())
     np.testing.assert_array_equal(again(rows), score(rows))
