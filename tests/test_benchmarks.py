@@ -217,3 +217,54 @@ def test_the_other_layout_is_a_flow_with_the_same_number_of_couplings(image_step
     layout = image_step.Layout(setting, means)
     names = [type(layer).__name__ for layer in layout.modules()]
     assert len(couplings) == names.count("ImageCoupling") == 7
+
+
+# --- open_piles.py: classes lose their labels, a share of the unlabelled rows is theirs --------------------
+
+
+@pytest.fixture
+def open_piles(load_benchmark: Callable[[str], Any]) -> Any:
+    return load_benchmark("open_piles")
+
+
+def test_a_pile_has_the_share_of_unnamed_classes_and_labels_of_the_others(
+    open_piles: Any, tmp_path: Path
+) -> None:
+    digits = next(pile for pile in open_piles.PILES if pile.name == "digits")
+    for share in (0.0, 0.2, 0.5):
+        facts = digits.draw(tmp_path, 3, share, tmp_path)
+        rows = np.load(tmp_path / "train.npz")
+        labelled = rows["y"] >= 0
+        assert labelled.sum() == digits.labels
+        assert not np.isin(rows["y"], facts["unnamed"]).any()
+        assert facts["true_share"] == pytest.approx(share, abs=0.01)
+        assert facts["rows"] == len(rows["x"])
+    named = np.load(tmp_path / "named.npz")
+    assert set(named["y"]) == set(range(10)) - set(facts["unnamed"])
+    assert "y" not in np.load(tmp_path / "unnamed.npz")
+
+
+def test_a_point_of_an_open_pile_is_computed_once(
+    open_piles: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*DIGITS, "ood.scores=[{use: nll}, {use: angle_knn}]"]
+    argv = ["open_piles.py", "--only", "digits", "--seeds", "3", "--shares", "0.2", "--work", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [*argv, *(word for key in words for word in ("--set", key))])
+    open_piles.main()
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("| digits | 20% | ")
+    (point,) = json.loads((tmp_path / "results.json").read_text())["points"]
+    assert set(point["label_only"]) == {"logistic_regression", "class_means"}
+    assert min(point["label_only"].values()) > 0.6
+    assert point["default"] in point["scores"]
+    (file,) = tmp_path.glob("points/digits/*.json")
+    stamp = file.stat().st_mtime_ns
+    open_piles.main()
+    assert capsys.readouterr().out.splitlines()[-1] == line
+    assert file.stat().st_mtime_ns == stamp
+
+
+def test_every_pile_is_a_valid_recipe(open_piles: Any, tmp_path: Path) -> None:
+    for pile in open_piles.PILES:
+        recipe = load_recipe(pile.recipe, [word.format(folder=tmp_path) for word in pile.words])
+        assert recipe.data.config.path.startswith(str(tmp_path))
