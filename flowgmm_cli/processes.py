@@ -1,4 +1,4 @@
-"""Processes: the one that trains a run or writes a file, and whether it is still there."""
+"""Processes: those that train together, and the one that trains a run or writes a file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+
+_PARENT = os.getppid()
 
 
 def process_info() -> dict[str, Any]:
@@ -71,3 +73,21 @@ def lock_file(path: Path) -> Iterator[bool]:
         except (ImportError, OSError):  # Windows, or a file system without locks
             is_locked = False
         yield is_locked
+
+
+# --- environment of a process, set by `torchrun`, `accelerate` or `--processes N` ---------------------------
+
+
+def world_size() -> int:
+    """Number of processes that train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main_process() -> bool:
+    """Return True for the process that writes files and prints: rank 0, or the only process."""
+    return world_size() == 1 or os.environ.get("RANK", "0") == "0"
+
+
+def parent_has_ended() -> bool:
+    """Return True if the launcher that started this process has ended without stopping it."""
+    return os.name == "posix" and world_size() > 1 and os.getppid() != _PARENT

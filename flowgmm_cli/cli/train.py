@@ -86,8 +86,8 @@ def train(
     flowgmm train my.yaml --overlay cpu train.epochs=3 ·
     flowgmm train --resume runs/digits/20261122-101500-3f9a · flowgmm train ag_news --processes 4
     """
+    from flowgmm_cli.processes import is_main_process, world_size
     from flowgmm_cli.runs import open_run
-    from flowgmm_cli.training.callbacks import is_main_process, world_size
 
     words = list(overrides or [])
     words += [f"run.seed={seed}"] if seed is not None else []

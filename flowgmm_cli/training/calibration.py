@@ -1,4 +1,4 @@
-"""The temperature of the saved model, fitted to labels that may be used.
+"""Folds of the labelled rows, and the temperature of the saved model, fitted to labels that may be used.
 
 With a labelled validation split it is fitted there. Otherwise it is cross-fitted on the labelled rows:
 shorter trainings without one fold of the labels each predict the labels they have not seen. The log-odds of a
@@ -26,24 +26,95 @@ from flowgmm_cli.evaluation.calibration import (
     temper_log_joint,
     temper_true_classes,
 )
+from flowgmm_cli.evaluation.cross_validation import assign_folds
 from flowgmm_cli.evaluation.result_warnings import is_informative
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import CalibrationConfig
-from flowgmm_cli.training.out_of_fold import (
-    Encode,
-    Fold,
-    Labels,
-    LogJoint,
-    OutOfFold,
-    collect_out_of_fold,
-    log_joint,
-    sample_unlabelled,
-    split_labelled,
-)
+from flowgmm_cli.seeds import derive_seed
 
 Method = Literal["val", "cross_fit", "training", "none"]
+Labels = npt.NDArray[np.int64]
+LogJoint = npt.NDArray[np.floating[Any]]  # class log-densities, float32 as a model computes them
+Encode = Callable[[Model, npt.NDArray[np.intp]], Latents]  # training rows at some positions
 _UNSTORED = ("likelihoods", "out_of_fold")
 _MIN_LABELS = 10  # held-out labels for a fitted temperature; with fewer that of the objective is better
+_MAX_SAMPLE_ROWS = 2000
+_MAX_ENTRIES = 2**25  # rows * classes of a table
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Labels that a training may use, `(N,)`, -1 for all others, and positions of the rows it predicts."""
+
+    visible: Labels
+    held_out: npt.NDArray[np.intp]
+
+
+def split_labelled(labels: Labels, folds: int, *, seed: int) -> list[Fold]:
+    """Split the labelled rows into stratified folds.
+
+    The only row of its class is never held out, so that every fold has all classes. There are fewer folds if
+    no class has so many rows, and none if every class has a single row. With thousands of classes a sample of
+    the rows is held out, for a table of all rows and classes would not fit into memory.
+    """
+    rows, rng = np.flatnonzero(labels >= 0), np.random.default_rng(derive_seed(seed, "folds"))
+    counts = np.bincount(labels[rows], minlength=1)
+    movable = rows[counts[labels[rows]] > 1]
+    if len(movable) > (most := _MAX_ENTRIES // len(counts)):
+        movable = np.sort(rng.choice(movable, most, replace=False))
+    number = assign_folds(labels[movable], folds, rng=rng)
+    result = []
+    for index in range(number.max(initial=-1) + 1):
+        held_out = movable[number == index]
+        visible = labels.copy()
+        visible[held_out] = -1
+        result.append(Fold(visible, held_out))
+    return result
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Class log-densities of rows whose labels a model has not seen.
+
+    Attributes:
+        log_joint: of labelled rows, `(n, K)`, each under the model of its fold.
+        labels: true classes `(n,)`.
+        rows: positions among the training rows `(n,)`.
+        folds: number of the fold that held out the row `(n,)`.
+        unlabelled: of the same unlabelled rows under every model, `(models, m, K)`; m may be 0.
+    """
+
+    log_joint: LogJoint
+    labels: Labels
+    rows: npt.NDArray[np.int64]
+    folds: npt.NDArray[np.int64]
+    unlabelled: LogJoint
+
+
+def collect_out_of_fold(
+    models: Sequence[Model], folds: Sequence[Fold], labels: Labels, encode: Encode
+) -> OutOfFold:
+    """Predict the held-out labelled rows of each fold, and a sample of unlabelled rows, with its model."""
+    sample = sample_unlabelled(labels)
+    pairs = list(zip(models, folds, strict=True))
+    rows = np.concatenate([fold.held_out for fold in folds])
+    return OutOfFold(
+        log_joint=np.concatenate([_log_joint(encode(model, fold.held_out)) for model, fold in pairs]),
+        labels=labels[rows],
+        rows=rows,
+        folds=np.repeat(np.arange(len(folds)), [len(fold.held_out) for fold in folds]),
+        unlabelled=np.stack([_log_joint(encode(model, sample)) for model in models]),
+    )
+
+
+def sample_unlabelled(labels: Labels) -> npt.NDArray[np.intp]:
+    """Return positions of evenly spaced unlabelled rows, enough to measure a share to a percent.
+
+    With thousands of classes they are fewer, see `split_labelled`.
+    """
+    rows = np.flatnonzero(labels < 0)
+    most = min(_MAX_SAMPLE_ROWS, _MAX_ENTRIES // (4 * int(labels.max(initial=0) + 1)))
+    return rows[:: -(-len(rows) // most) or 1]
 
 
 @dataclass(frozen=True)
@@ -130,7 +201,7 @@ def calibrate(
             hint="set data.split.val_labels=true, or calibration.on=auto",
         )
     if val is not None and uses_validation(config, val[1]):
-        return _fit(config, log_joint(val[0]), val[1], "val", temperature, with_likelihoods)
+        return _fit(config, _log_joint(val[0]), val[1], "val", temperature, with_likelihoods)
     sample = sample_unlabelled(labels)
     if out_of_fold is None:
         folds = calibration_folds(config, labels, seed=seed)
@@ -144,7 +215,7 @@ def calibrate(
     if fitted.method == "training" or not len(sample):
         return fitted
     folds_scale = float(np.mean([margin_scale(scores) for scores in out_of_fold.unlabelled]))
-    own_scale = margin_scale(log_joint(encode(model, sample)))
+    own_scale = margin_scale(_log_joint(encode(model, sample)))
     if not (folds_scale > 0 and own_scale > 0):  # one of them does not tell the classes apart
         return fitted
     return dataclasses.replace(fitted, temperature=fitted.temperature * own_scale / folds_scale)
@@ -188,6 +259,11 @@ def calibrate_folds(
             fitted = _fit_temperature(config, out_of_fold.log_joint[~own], out_of_fold.labels[~own])
         result[own] = temper_log_joint(out_of_fold.log_joint[own], *fitted)
     return result
+
+
+def _log_joint(latents: Latents) -> LogJoint:
+    values: LogJoint = latents.class_log_prob.numpy()
+    return values
 
 
 def _fit_temperature(config: CalibrationConfig, scores: LogJoint, labels: Labels) -> tuple[float, float]:

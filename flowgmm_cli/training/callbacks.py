@@ -1,8 +1,7 @@
-"""Progress, notes and interruption of a training, and the launcher of its process; torch is not imported."""
+"""Progress, notes and interruption of a training; torch is not imported."""
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -11,8 +10,9 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+from flowgmm_cli.processes import parent_has_ended, world_size
+
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_PARENT = os.getppid()
 
 
 @dataclass(frozen=True)
@@ -74,21 +74,3 @@ class Interrupt:
         if self._requested or not self._deferred:
             raise KeyboardInterrupt
         self._requested = True
-
-
-# --- environment of a process, set by `torchrun`, `accelerate` or `--processes N` ---------------------------
-
-
-def world_size() -> int:
-    """Number of processes that train together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_main_process() -> bool:
-    """Return True for the process that writes files and prints: rank 0, or the only process."""
-    return world_size() == 1 or os.environ.get("RANK", "0") == "0"
-
-
-def parent_has_ended() -> bool:
-    """Return True if the launcher that started this process has ended without stopping it."""
-    return os.name == "posix" and world_size() > 1 and os.getppid() != _PARENT

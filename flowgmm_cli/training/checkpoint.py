@@ -39,13 +39,6 @@ class Progress:
     stale: int = 0
     stopped: bool = False
 
-    def update(self, value: float, *, is_better: bool, epoch: int) -> None:
-        """Record the watched metric after an epoch."""
-        if is_better:
-            self.best, self.best_epoch, self.stale = value, epoch, 0
-        else:
-            self.stale += 1
-
 
 def save_checkpoint(
     path: Path,

@@ -21,7 +21,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from flowgmm_cli.errors import FlowgmmError, LostProcessError, RunFailedError, UsageError
-from flowgmm_cli.training.callbacks import is_main_process, world_size
+from flowgmm_cli.processes import is_main_process, world_size
 
 # of errors because a message could not be sent or received
 _MESSAGES = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL")

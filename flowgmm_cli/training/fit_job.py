@@ -1,11 +1,18 @@
-"""One model trained with one choice of visible labels: that of the run, of a member or of a fold."""
+"""Trainings of a model, each with a choice of visible labels: those of the run, of a member or of a fold.
+
+On a CPU those that do not depend on each other run side by side, in a thread each. A step of a narrow flow
+does not fill several processors: half of it are small operations, during which all but one processor wait.
+"""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +22,7 @@ from torch import Tensor
 
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine, allow_tf32, limit_threads
+from flowgmm_cli.errors import InterruptedRunError
 from flowgmm_cli.flows.multiscale import FlatFlow
 from flowgmm_cli.formatting import format_number
 from flowgmm_cli.mixture.unknown import UnknownKinds
@@ -28,9 +36,10 @@ from flowgmm_cli.training.optim import create_ema_model
 from flowgmm_cli.training.plan import TrainingPlan, count_epochs
 from flowgmm_cli.training.prepare import PreparedData
 from flowgmm_cli.training.step import TrainingStep, build_step
-from flowgmm_cli.training.trainer import FitResult, OnStep, Trainer
+from flowgmm_cli.training.trainer import FitResult, Trainer
 from flowgmm_cli.training.validation import Validator
 
+_MIN_FLOPS = 5e8  # of a step that is worth a thread; a smaller one is mostly Python
 _PROGRESS_METRICS = {  # names for people
     "loss": "loss",
     "val.accuracy": "accuracy",
@@ -145,22 +154,35 @@ class PreparedFit:
 
     def run_to_end(self) -> FitResult:
         """Train, from the last checkpoint of the run if it has one."""
-        context, run, recipe = self.context, self.run, self.context.recipe
+        context, val, validator, detail = self.context, self.context.data.val, None, ""
+        recipe, engine, group = context.recipe, context.engine, context.group
+        if self.run and val is not None:
+            pixels = context.data.preprocessor.pixels
+            validator = Validator(
+                self.step, val.to(engine.device), recipe, engine, pixels=pixels, group=group
+            )
+
+        def on_step(step: int, steps: int, values: Mapping[str, Any]) -> None:
+            nonlocal detail
+            parts = [f"{name} {values[key]:.3f}" for key, name in _PROGRESS_METRICS.items() if key in values]
+            detail = "  ".join(parts) or detail
+            context.callbacks.progress(step, steps, self.title, detail)
+
         with (
-            limit_threads(context.engine, self.flops() / context.group.world_size),
-            allow_tf32(context.engine, recipe.train.tf32),
+            limit_threads(engine, self.flops() / group.world_size),
+            allow_tf32(engine, recipe.train.tf32),
             context.interrupt.defer(),
         ):
             trainer = Trainer(
                 self.step,
                 self.rows,
                 recipe,
-                context.engine,
-                validator=self._validator() if run else None,
-                run=run,
+                engine,
+                validator=validator,
+                run=self.run,
                 interrupt=context.interrupt,
-                on_step=self._progress(),
-                group=context.group,
+                on_step=on_step,
+                group=group,
             )
             return trainer.fit()
 
@@ -189,26 +211,97 @@ class PreparedFit:
         finally:
             torch.set_rng_state(state)
 
-    def _validator(self) -> Validator | None:
-        context, val = self.context, self.context.data.val
-        if val is None:
-            return None
-        rows, pixels = val.to(context.engine.device), context.data.preprocessor.pixels
-        return Validator(self.step, rows, context.recipe, context.engine, pixels=pixels, group=context.group)
-
-    def _progress(self) -> OnStep:
-        detail = ""
-
-        def on_step(step: int, steps: int, values: Mapping[str, Any]) -> None:
-            nonlocal detail
-            parts = [f"{name} {values[key]:.3f}" for key, name in _PROGRESS_METRICS.items() if key in values]
-            detail = "  ".join(parts) or detail
-            self.context.callbacks.progress(step, steps, self.title, detail)
-
-        return on_step
-
 
 def shorten(train: TrainConfig, share: float) -> TrainConfig:
     """Settings of a training with a share of the epochs and steps, at least one."""
     epochs, steps = (limit and max(1, math.ceil(share * limit)) for limit in (train.epochs, train.max_steps))
     return train.model_copy(update={"epochs": epochs, "max_steps": steps})
+
+
+def fit_all(context: TrainContext, jobs: Sequence[FitJob], *, title: str, unit: str) -> list[FitResult]:
+    """Run all jobs, as many at once as the machine and `run.jobs` allow.
+
+    `title` names their purpose, such as `train`, and `unit` one of several, such as `member`.
+
+    Raises:
+        InterruptedRunError: stopped by the user; trainings with a run are saved.
+        FlowgmmError: the error of the first training that failed; the others are saved and stop.
+    """
+    first = jobs[0].prepare(context, _title(title, unit, range(1), len(jobs)))
+    at_once = _jobs_at_once(first, len(jobs))
+    results: list[FitResult] = []
+    for start in range(0, len(jobs), at_once):
+        numbers = range(start, min(start + at_once, len(jobs)))
+        name = _title(title, unit, numbers, len(jobs))
+        context.plan.start(len(numbers))
+        fits = [jobs[number].prepare(context, name) if number else first for number in numbers]
+        results += _fit_in_threads(fits, context, name) if len(fits) > 1 else [fits[0].run_to_end()]
+    return results
+
+
+def _title(title: str, unit: str, numbers: Sequence[int], total: int) -> str:
+    """Format `train, member 1 of 3` or `train, members 1 and 2 of 3`."""
+    first, last = numbers[0] + 1, numbers[-1] + 1
+    if total == 1:
+        return title
+    if first == last:
+        return f"{title}, {unit} {first} of {total}"
+    return f"{title}, {unit}s {first} {'and' if last == first + 1 else 'to'} {last} of {total}"
+
+
+def _jobs_at_once(first: PreparedFit, jobs: int) -> int:
+    """Number of jobs that run at once, given the first of them."""
+    context, recipe = first.context, first.context.recipe
+    if context.group.world_size > 1 or context.engine.device.type != "cpu" or recipe.train.compile:
+        return 1
+    if context.data.train.store is not None:
+        return 1  # reading rows from the disk keeps the other processors busy
+    at_once = recipe.run.jobs
+    if at_once == "auto":
+        # the activations of a flow of images are most of the memory of a run
+        is_narrow = not isinstance(first.step.model.flow, FlatFlow)
+        at_once = torch.get_num_threads() if is_narrow and first.flops() > _MIN_FLOPS else 1
+    # threads share the global generator
+    return 1 if at_once == 1 or first.uses_global_rng() else min(jobs, at_once)
+
+
+def _fit_in_threads(fits: Sequence[PreparedFit], context: TrainContext, title: str) -> list[FitResult]:
+    """Run each training in a thread of its own, with a share of the processors; `title` names them all."""
+    stop, lock, shown = threading.Event(), threading.Lock(), ""
+    steps: dict[int, tuple[int, int]] = {}  # done and expected, by training
+    all_threads, rng_state = torch.get_num_threads(), torch.get_rng_state()
+
+    def progress(index: int, done: int, total: int, _: str, detail: str) -> None:
+        nonlocal shown
+        with lock:
+            steps[index] = done, total
+            shown = detail if detail and index == 0 else shown
+            all_done, all_steps = (sum(column) for column in zip(*steps.values(), strict=True))
+            # a training that has not reported yet is about as long as the others
+            expected = round(all_steps * len(fits) / len(steps))
+            context.callbacks.progress(all_done, expected, title, shown)
+
+    def run(index: int) -> FitResult:
+        torch.set_num_threads(max(1, all_threads // len(fits)))  # of this thread
+        fit, report = fits[index], partial(progress, index)
+        callbacks = replace(context.callbacks, progress=report)
+        interrupt = Interrupt(lambda: stop.is_set() or context.interrupt.is_requested())
+        own_context = replace(fit.context, interrupt=interrupt, callbacks=callbacks)
+        result = replace(fit, context=own_context).run_to_end()
+        report(result.progress.step, result.progress.step, title, "")
+        return result
+
+    try:
+        with context.interrupt.defer(), ThreadPoolExecutor(len(fits)) as pool:
+            futures = [pool.submit(run, index) for index in range(len(fits))]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+            finally:
+                stop.set()
+    finally:
+        torch.set_rng_state(rng_state)
+        torch.set_num_threads(all_threads)  # of later threads, too
+    errors = [error for future in futures if (error := future.exception())]
+    if errors:  # trainings that stopped because of another's error come last
+        raise min(errors, key=lambda error: isinstance(error, InterruptedRunError))
+    return [future.result() for future in futures]

@@ -21,21 +21,21 @@ from flowgmm_cli.seeds import derive_seed, generator
 from flowgmm_cli.trained_model import Member, encode
 from flowgmm_cli.training.calibration import (
     Calibration,
+    Fold,
+    OutOfFold,
     calibrate,
     calibration_folds,
     set_calibration,
+    split_labelled,
     uses_validation,
 )
 from flowgmm_cli.training.distributed import Distributed
-from flowgmm_cli.training.fit_job import FitJob, TrainContext
+from flowgmm_cli.training.fit_job import FitJob, TrainContext, fit_all
 from flowgmm_cli.training.model_init import (
     prior_config,
     refine_class_prior,
     select_rows,
-    training_temperature,
 )
-from flowgmm_cli.training.out_of_fold import Fold, OutOfFold, split_labelled
-from flowgmm_cli.training.parallel_fits import fit_all
 from flowgmm_cli.training.plan import Stage, TrainingPlan
 from flowgmm_cli.training.search import SearchResult, search
 from flowgmm_cli.training.trainer import FitResult
@@ -85,8 +85,7 @@ def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
     jobs = [FitJob(labels, member.changes, part) for member, part in zip(members, runs, strict=True)]
     fits = fit_all(context, jobs, title="train", unit="member")
     model: Model = fits[0].model if len(fits) == 1 else Ensemble([fit.model for fit in fits])
-    features, dims = context.data.preprocessor.dim, model.parts[0].mixture.dims
-    temperature = training_temperature(recipe, features=features, dims=dims)
+    temperature = fits[0].temperature
     calibration = _calibrate(context, model, members, labels, temperature, result)
     plan.finish()
     set_calibration(model, calibration)

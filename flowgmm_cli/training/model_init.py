@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from flowgmm_cli.api import Objective, iterate_batches
+from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.data.tensors import Matrix, Tensors
 from flowgmm_cli.flows.multiscale import latent_sizes
 from flowgmm_cli.mixture.build import estimate_weights, initial_weights, mixture_dims
@@ -22,7 +22,6 @@ from flowgmm_cli.mixture.init import (
 )
 from flowgmm_cli.mixture.specs import GMMConfig
 from flowgmm_cli.model import FlowMixture, Model
-from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.seeds import generator
 from flowgmm_cli.trained_model import build_flow, build_mixture, chunk_rows, encode
@@ -98,15 +97,6 @@ def _latents(flow: torch.nn.Module, x: Tensor) -> Tensor:
         return x  # most flows start as the identity
     parts = [flow(x[part])[0] for part in iterate_batches(len(x), chunk_rows(x.shape[1]))]
     return torch.cat(parts) if parts else x[:0]
-
-
-def training_temperature(recipe: Recipe, *, features: int, dims: int | None) -> float:
-    """Temperature of the objective, for posteriors without a fitted one.
-
-    `features` is D, and `dims` the number of latent dimensions that carry the classes; None = all.
-    """
-    objective: Objective = build(recipe.objective, features=features, labelled=1, unlabelled=1, dims=dims)
-    return objective.temperature
 
 
 def warm_up_steps(epochs: float | None, *, per_epoch: int, steps: int) -> int:

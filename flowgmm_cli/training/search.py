@@ -27,15 +27,14 @@ from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained_model import encode
-from flowgmm_cli.training.fit_job import FitJob, TrainContext
-from flowgmm_cli.training.out_of_fold import (
+from flowgmm_cli.training.calibration import (
     Fold,
     LogJoint,
     OutOfFold,
     collect_out_of_fold,
     split_labelled,
 )
-from flowgmm_cli.training.parallel_fits import fit_all
+from flowgmm_cli.training.fit_job import FitJob, TrainContext, fit_all
 from flowgmm_cli.training.prepare import PreparedData
 
 SCHEMA = "flowgmm/search/1"

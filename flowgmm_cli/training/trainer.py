@@ -41,9 +41,8 @@ from flowgmm_cli.training.model_init import (
     warm_up_steps,
 )
 from flowgmm_cli.training.step import TrainingStep
-from flowgmm_cli.training.validation import Validator
+from flowgmm_cli.training.validation import Validator, is_better
 
-Losses = Callable[..., dict[str, Tensor]]
 OnStep = Callable[[int, int, Mapping[str, Any]], None]  # steps that are done, all steps, metrics
 
 
@@ -52,13 +51,14 @@ class FitResult:
     """Result of a training.
 
     The model is the teacher of the best epoch if a metric is watched, else of the last. `epochs` is a
-    fraction if training stopped within one.
+    fraction if training stopped within one, `temperature` that of the objective.
     """
 
     model: FlowMixture
     progress: Progress
     epochs: float
     metric: str | None
+    temperature: float
 
 
 class Trainer:
@@ -98,8 +98,7 @@ class Trainer:
         self.validator, self.on_step = validator, on_step
         self.interrupt, self.group = interrupt or Interrupt(), group or Distributed()
         train, prior = recipe.train, prior_config(recipe)
-
-        self.model = step_module.model
+        self.temperature, self.model = step_module.objective.temperature, step_module.model
         self.teacher = optim.create_ema_model(self.model)
         models = self.teacher, self.model
         self.sharding = shard_models(models, rows.x[:2], self.group, on=train.fsdp)
@@ -152,7 +151,9 @@ class Trainer:
                 terms, rate = self._train_step()
                 step = progress.step
                 if step == self.warm_up:
-                    self._reset_means()
+                    parts = self.model, self.teacher, self.optimiser, self.rows
+                    set_latent_means(*parts, temperature=self.temperature, seed=self.recipe.run.seed)
+                    self._synchronise()
                 ends_epoch = step % self.steps_per_epoch == 0 or step == self.steps
                 values: dict[str, float] = {}
                 if ends_epoch or step % self.recipe.run.log_every == 0:
@@ -164,8 +165,8 @@ class Trainer:
                 self._save_or_stop(bool(values))
         self.best.restore(self.teacher)
         metric = self.validator.metric if self.validator else None
-        teacher = self.sharding.full_model(self.teacher)
-        return FitResult(teacher, progress, progress.step / self.steps_per_epoch, metric)
+        teacher, epochs = self.sharding.full_model(self.teacher), progress.step / self.steps_per_epoch
+        return FitResult(teacher, progress, epochs, metric, self.temperature)
 
     def _train_step(self) -> tuple[dict[str, Tensor], float]:
         """Take one optimiser step; returns the loss terms and the learning rate."""
@@ -181,7 +182,7 @@ class Trainer:
             self._exchange()
         norm = optim.gradient_norm(self.model)
         optim.clip_gradients(self.optimiser, norm, train.clip_norm)
-        if self.sharding.on:
+        if self.sharding.on:  # the optimiser reads the gradients of local shards
             for name, parameter in self.model.named_parameters():
                 self.parameters[name].grad = local_shard(parameter.grad)
         rate = optim.learning_rate(train, step, self.steps)
@@ -198,26 +199,22 @@ class Trainer:
         """Estimate the class weights, measure the teacher, keep it if it is the best."""
         step, progress = self.progress.step, self.progress
         if self.estimates_prior:
-            temperature, pool = self.step_module.objective.temperature, self.sampler.pool
-            estimate_class_prior(self.model, self.teacher, self.rows.x, pool, temperature, self.group)
+            models, rows = (self.model, self.teacher), (self.rows.x, self.sampler.pool)
+            estimate_class_prior(*models, *rows, self.temperature, self.group)
         self._synchronise()
         if self.validator is None:
             return {}
-        result = self.validator.measure(self.teacher)
-        self._write_log("val", result.values)
-        is_better = result.is_better_than(progress.best)
-        progress.update(result.watched, is_better=is_better, epoch=-(-step // self.steps_per_epoch))
-        if is_better:
+        values, metric = self.validator.measure(self.teacher), self.validator.metric
+        self._write_log("val", values)
+        if is_better(metric, values[metric], progress.best):
+            progress.best, progress.best_epoch = values[metric], -(-step // self.steps_per_epoch)
+            progress.stale = 0
             self.best.update(self.teacher)
+        else:
+            progress.stale += 1
         stopping = self.recipe.train.early_stopping
         progress.stopped = stopping is not None and progress.stale >= stopping.patience
-        return result.values
-
-    def _reset_means(self) -> None:
-        parts = self.model, self.teacher, self.optimiser, self.rows
-        temperature, seed = self.step_module.objective.temperature, self.recipe.run.seed
-        set_latent_means(*parts, temperature=temperature, seed=seed)
-        self._synchronise()
+        return values
 
     def _log_losses(self, terms: dict[str, Tensor], rate: float) -> dict[str, float]:
         """Write the mean loss terms of all processes; waits for the device."""
@@ -247,38 +244,34 @@ class Trainer:
     # --- checkpoints ---
 
     def _save(self) -> None:
+        self._require_finite()
         writes = self.group.is_main_process
-        if not (writes or self.sharding.on):
-            return
-        self.progress.seconds = time.monotonic() - self.start
-        self.best.save(writes=writes)  # before the state that refers to it
-        if self.last_path:
+        if self.last_path and (writes or self.sharding.on):
+            self.progress.seconds = time.monotonic() - self.start
+            self.best.save(writes=writes)  # before the state that refers to it
             state = (self.model, self.teacher, self.optimiser, self.progress)
             save_checkpoint(self.last_path, *state, writes=writes)
 
     def _save_or_stop(self, has_waited: bool) -> None:
         """Save if it is due, and stop if the user asks; `has_waited`: the host has waited for the device."""
-        step, is_late = self.progress.step, None
+        step, stops, is_late = self.progress.step, False, None
         if self.group.world_size == 1:
             stops = self.interrupt.is_requested()
-        else:
-            # to read a flag on a GPU is to wait for it
+        else:  # to read a flag on a GPU is to wait for it
             can_read = has_waited or self.engine.device.type == "cpu"
             stops, is_late = (can_read and bool(flag) for flag in self.flags)
         is_due = self.schedule.is_due(step, is_late=is_late)
         if step == self.steps or self.progress.stopped or is_due or stops:
-            self._require_finite()
             self._save()
         if stops and not is_due and step < self.steps and not self.progress.stopped:
             raise InterruptedRunError(f"stopped by you after step {step} of {self.steps}; the state is saved")
 
     # --- several processes ---
 
-    def _wrap(self) -> Losses:
+    def _wrap(self) -> Callable[..., dict[str, Tensor]]:
         """Compile the step if the recipe says so, and let its gradients be averaged over the processes."""
-        mode = self.recipe.train.compile
-        forward: Losses = self.step_module
-        if mode:
+        forward: Callable[..., dict[str, Tensor]] = self.step_module
+        if mode := self.recipe.train.compile:
             forward = torch.compile(forward, mode=mode if isinstance(mode, str) else None)
         if self.group.world_size == 1 or self.sharding.on:
             return forward
@@ -314,7 +307,6 @@ class Trainer:
                 raise
             can_save = self._step_is_complete and not self.sharding.on
             if can_save:
-                self._require_finite()
                 self._save()
             step = self.progress.step
             kept = f"the state after step {step} is" if can_save else "earlier checkpoints are"

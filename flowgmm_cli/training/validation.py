@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -25,25 +24,11 @@ _HIGHER_IS_BETTER = {"val.accuracy", "monitor.agreement"}
 _AFTER_RAMPS = 1e9  # an epoch in which every term has its full weight
 
 
-@dataclass(frozen=True)
-class ValidationResult:
-    """Metrics after an epoch, by name; `metric` is the watched one."""
-
-    metric: str
-    values: dict[str, float]
-
-    @property
-    def watched(self) -> float:
-        """Value of the watched metric."""
-        return self.values[self.metric]
-
-    def is_better_than(self, other: float | None) -> bool:
-        """Compare with another value, or with none; a value that is not finite is never better."""
-        if other is None or not math.isfinite(self.watched):
-            return math.isfinite(self.watched)
-        if self.metric in _HIGHER_IS_BETTER:
-            return self.watched > other
-        return self.watched < other
+def is_better(metric: str, value: float, other: float | None) -> bool:
+    """Compare values of a metric; one that is not finite is never better, another one is better than None."""
+    if other is None or not math.isfinite(value):
+        return math.isfinite(value)
+    return value > other if metric in _HIGHER_IS_BETTER else value < other
 
 
 class Validator:
@@ -77,8 +62,8 @@ class Validator:
         self.metric = metric if metric != "auto" else "val.accuracy" if self.has_labels else "monitor.loss"
 
     @torch.no_grad()
-    def measure(self, teacher: FlowMixture) -> ValidationResult:
-        """Measure the teacher, with the same views each time; all processes call this, with one result."""
+    def measure(self, teacher: FlowMixture) -> dict[str, float]:
+        """Metrics by name, with the same views each time; all processes call this, with one result."""
         rank, device = self.group.rank, self.rows.labels.device
         seed = derive_seed(self.seed, "rank", rank) if rank else self.seed
         generator = torch.Generator(device).manual_seed(seed)
@@ -92,8 +77,7 @@ class Validator:
             totals = self.group.all_reduce(totals.to(device))
         by_name = dict(zip(sums, totals.tolist(), strict=True))
         counts = {"monitor": by_name.pop("rows"), "val": by_name.pop("labelled", 0.0)}
-        means = {name: value / counts[name.split(".")[0]] for name, value in by_name.items()}
-        return ValidationResult(self.metric, means)
+        return {name: value / counts[name.split(".")[0]] for name, value in by_name.items()}
 
     def _sums(self, teacher: FlowMixture, index: Tensor, rng: torch.Generator) -> dict[str, Tensor | int]:
         """Sums over some rows, by the name of their mean."""

@@ -18,9 +18,17 @@ from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.evaluation.calibration import fit_temperature, fit_temperature_and_noise
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import CalibrationConfig, TrainConfig
-from flowgmm_cli.training.calibration import Calibration, _fit, calibrate, calibrate_folds
+from flowgmm_cli.training.calibration import (
+    Calibration,
+    Fold,
+    OutOfFold,
+    _fit,
+    calibrate,
+    calibrate_folds,
+    sample_unlabelled,
+    split_labelled,
+)
 from flowgmm_cli.training.fit_job import shorten
-from flowgmm_cli.training.out_of_fold import Fold, OutOfFold, sample_unlabelled, split_labelled
 
 Labels = npt.NDArray[np.int64]
 SURER = 3.0
@@ -256,7 +264,7 @@ def test_each_label_is_held_out_once_and_no_class_is_lost(labels: list[int], fol
 
 @pytest.mark.parametrize("classes", [10, 3000])
 def test_tables_of_rows_and_classes_have_a_limit(monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
-    monkeypatch.setattr("flowgmm_cli.training.out_of_fold._MAX_ENTRIES", 2**21)
+    monkeypatch.setattr("flowgmm_cli.training.calibration._MAX_ENTRIES", 2**21)
     labels = np.append(np.arange(9000) % classes, np.full(5000, -1))
     result = split_labelled(labels, 4, seed=0)
     held_out = np.concatenate([fold.held_out for fold in result])

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowgmm_cli import processes
 from flowgmm_cli.errors import UsageError
-from flowgmm_cli.training import callbacks
 from flowgmm_cli.training.distributed import Distributed, init_process_group
 
 # twenty steps of every loss without random numbers, and batches that divide evenly
@@ -161,17 +161,17 @@ def test_the_environment_names_the_processes(
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert (callbacks.world_size(), callbacks.is_main_process()) == (world_size, is_main_process)
+    assert (processes.world_size(), processes.is_main_process()) == (world_size, is_main_process)
 
 
 def test_processes_notice_the_end_of_their_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callbacks, "_PARENT", os.getppid() + 1)
+    monkeypatch.setattr(processes, "_PARENT", os.getppid() + 1)
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert not callbacks.parent_has_ended()
+    assert not processes.parent_has_ended()
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert callbacks.parent_has_ended()
-    monkeypatch.setattr(callbacks, "_PARENT", os.getppid())
-    assert not callbacks.parent_has_ended()
+    assert processes.parent_has_ended()
+    monkeypatch.setattr(processes, "_PARENT", os.getppid())
+    assert not processes.parent_has_ended()
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

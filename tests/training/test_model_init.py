@@ -7,7 +7,8 @@ import torch
 
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.flows.layers.coupling import CouplingStack
-from flowgmm_cli.training.model_init import initialise_model, training_temperature
+from flowgmm_cli.plugins.registry import build
+from flowgmm_cli.training.model_init import initialise_model
 
 X = torch.randn(40, 2, generator=torch.Generator().manual_seed(0)) * 3 + 5
 LABELS = torch.tensor([0, 0, 1, 1, 1] + [-1] * 35)
@@ -90,7 +91,8 @@ def test_class_weights_start_as_the_prior_says(moons: Any) -> None:
 def test_the_training_temperature_is_that_of_the_objective(
     moons: Any, words: list[str], features: int, dims: int | None, temperature: float
 ) -> None:
-    assert training_temperature(moons(*words), features=features, dims=dims) == temperature
+    objective = build(moons(*words).objective, features=features, labelled=1, unlabelled=1, dims=dims)
+    assert objective.temperature == temperature
 
 
 def test_a_mixture_on_some_dimensions_starts_there(moons: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from flowgmm_cli.errors import InterruptedRunError, RunFailedError
-from flowgmm_cli.training import parallel_fits
+from flowgmm_cli.training import fit_job
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 from flowgmm_cli.training.fit_job import FitJob, PreparedFit
 from flowgmm_cli.training.pipeline import train
@@ -165,8 +165,8 @@ def test_number_of_parallel_trainings(
         result.append(jobs_at_once(first, 5))
         raise EnoughError
 
-    jobs_at_once = parallel_fits._jobs_at_once
-    monkeypatch.setattr(parallel_fits, "_jobs_at_once", spy)
+    jobs_at_once = fit_job._jobs_at_once
+    monkeypatch.setattr(fit_job, "_jobs_at_once", spy)
     run = new_run("run", "ensemble=2", *words)
     before = torch.get_rng_state()
     with pytest.raises(EnoughError):

@@ -15,7 +15,7 @@ from flowgmm_cli.evaluation.calibration import fit_temperature_and_noise, margin
 from flowgmm_cli.files import read_json, write_tensors
 from flowgmm_cli.trained_model import TrainedModel, encode
 from flowgmm_cli.training import search
-from flowgmm_cli.training.out_of_fold import OutOfFold, sample_unlabelled
+from flowgmm_cli.training.calibration import OutOfFold, sample_unlabelled
 from flowgmm_cli.training.pipeline import train
 from flowgmm_cli.training.prepare import prepare
 from flowgmm_cli.training.search import CandidateResult, SearchResult

@@ -14,7 +14,7 @@ from flowgmm_cli.recipe.schema import CheckpointConfig
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 from flowgmm_cli.training.checkpoint import CheckpointSchedule
 from flowgmm_cli.training.pipeline import train
-from flowgmm_cli.training.validation import ValidationResult, Validator
+from flowgmm_cli.training.validation import Validator
 
 FORTY = ("train.epochs=20", "train.max_steps=40", "calibration.method=none")
 
@@ -111,10 +111,10 @@ class Script(Validator):
     values: tuple[float, ...] = ()
     teachers: list[dict[str, Tensor]] = []  # noqa: RUF012 - reset by each test
 
-    def measure(self, teacher: Any) -> ValidationResult:
+    def measure(self, teacher: Any) -> dict[str, float]:
         self.teachers.append({name: value.clone() for name, value in teacher.state_dict().items()})
         number = min(len(self.teachers), len(self.values)) - 1
-        return ValidationResult("monitor.loss", {"monitor.loss": self.values[number]})
+        return {"monitor.loss": self.values[number]}
 
 
 @pytest.fixture

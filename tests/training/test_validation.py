@@ -11,7 +11,7 @@ from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine
 from flowgmm_cli.training.optim import create_ema_model
 from flowgmm_cli.training.step import TrainingStep, build_step
-from flowgmm_cli.training.validation import ValidationResult, Validator
+from flowgmm_cli.training.validation import Validator, is_better
 
 ENGINE = Engine(torch.device("cpu"), "fp32")
 X = torch.randn(9, 2, generator=torch.Generator().manual_seed(0))
@@ -53,7 +53,7 @@ def step(moons: Any, make_model: Any) -> TrainingStep:
 def test_better_means_higher_or_lower_by_metric_and_never_not_finite(
     metric: str, value: float, other: float | None, better: bool
 ) -> None:
-    assert ValidationResult(metric, {metric: value}).is_better_than(other) is better
+    assert is_better(metric, value, other) is better
 
 
 def test_without_labels_the_loss_is_watched_and_with_them_the_accuracy(
@@ -62,8 +62,8 @@ def test_without_labels_the_loss_is_watched_and_with_them_the_accuracy(
     teacher = create_ema_model(step.model)
     blind, seeing = monitor(step), monitor(step, SOME)
     assert (blind.metric, seeing.metric) == ("monitor.loss", "val.accuracy")
-    assert set(blind.measure(teacher).values) == {"monitor.loss", "monitor.agreement"}
-    assert set(seeing.measure(teacher).values) == {
+    assert set(blind.measure(teacher)) == {"monitor.loss", "monitor.agreement"}
+    assert set(seeing.measure(teacher)) == {
         "monitor.loss", "monitor.agreement", "val.accuracy", "val.nll"
     }  # fmt: skip
     assert monitor(step, SOME, "checkpoint.best.metric=val.nll").metric == "val.nll"
@@ -72,7 +72,7 @@ def test_without_labels_the_loss_is_watched_and_with_them_the_accuracy(
 @torch.no_grad()
 def test_labelled_values_are_those_of_the_labelled_rows(step: TrainingStep, monitor: Any) -> None:
     teacher = create_ema_model(step.model)
-    values = monitor(step, SOME).measure(teacher).values
+    values = monitor(step, SOME).measure(teacher)
     seen = SOME >= 0
     log_posterior = torch.log_softmax(teacher.class_log_prob(X[seen]) / step.objective.temperature, 1)
     assert values["val.accuracy"] == pytest.approx(
@@ -85,7 +85,7 @@ def test_labelled_values_are_those_of_the_labelled_rows(step: TrainingStep, moni
 
 def test_labels_change_no_value_without_labels(step: TrainingStep, monitor: Any) -> None:
     teacher = create_ema_model(step.model)
-    seeing, blind = monitor(step, SOME).measure(teacher).values, monitor(step).measure(teacher).values
+    seeing, blind = monitor(step, SOME).measure(teacher), monitor(step).measure(teacher)
     assert all(seeing[name] == value for name, value in blind.items())
 
 
@@ -96,9 +96,7 @@ def test_the_monitored_loss_is_the_training_loss_of_unlabelled_rows(
     step = build_step(recipe, make_model(classes=2), features=2, labelled=1, unlabelled=3)
     with torch.no_grad():
         expected = -float(step.model.log_prob(X).mean()) / 2 * 3 / 4
-    assert monitor(step).measure(create_ema_model(step.model)).values["monitor.loss"] == pytest.approx(
-        expected
-    )
+    assert monitor(step).measure(create_ema_model(step.model))["monitor.loss"] == pytest.approx(expected)
 
 
 def test_rows_measured_in_pieces_give_the_mean_over_rows(
@@ -107,9 +105,9 @@ def test_rows_measured_in_pieces_give_the_mean_over_rows(
     recipe = moons("data.views.strong=[]")  # random views would differ between the pieces
     step = build_step(recipe, make_model(classes=2), features=2, labelled=1, unlabelled=9)
     teacher = create_ema_model(step.model)
-    whole = monitor(step, SOME).measure(teacher).values
+    whole = monitor(step, SOME).measure(teacher)
     monkeypatch.setattr("flowgmm_cli.training.validation.chunk_rows", lambda features, model: 4)
-    pieces = monitor(step, SOME).measure(teacher).values
+    pieces = monitor(step, SOME).measure(teacher)
     assert pieces == {name: pytest.approx(value, rel=1e-5) for name, value in whole.items()}
     assert whole["monitor.agreement"] == 1  # without a strong view both are the same
 
