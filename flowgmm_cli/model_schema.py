@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from flowgmm_cli.run_info import CalibrationInfo, ComponentInfo, JsonObject, OodInfo
+from flowgmm_cli.run_info import CalibrationInfo, ComponentInfo, JsonObject, OodInfo, UnknownInfo
 
 Size = Annotated[int, Field(ge=0)]
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -81,6 +81,7 @@ class _TrainingRows(JsonObject):
 class _Facts(JsonObject):
     calibration: CalibrationInfo | None = None
     ood: OodInfo | None = None
+    unknown: UnknownInfo | None = None
     rows: dict[str, int] | None = None
     inexact_density: list[str] | None = None
     class_prior: list[float] | None = None

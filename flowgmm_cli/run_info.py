@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from flowgmm_cli import __version__
 from flowgmm_cli.files import read_json
@@ -74,6 +74,15 @@ class OodInfo(JsonObject):
     choice: Annotated[dict[str, dict[str, float]] | None, AfterValidator(_require_equal_keys)] = None
 
 
+class UnknownInfo(JsonObject):
+    """Estimated share of rows of unknown kinds among the unlabelled rows, with its 90 % interval."""
+
+    share: float
+    low: float
+    high: float
+    components: Annotated[int, Field(ge=0)] = 0  # nameless components of the mixture
+
+
 class RunInfo(JsonObject):
     """Keys of `run.json` that a command reads, all of them optional; further keys are allowed."""
 
@@ -103,6 +112,7 @@ class RunInfo(JsonObject):
     members: list[dict[str, Any]] | None = None
     calibration: CalibrationInfo | None = None
     ood: OodInfo | None = None
+    unknown: UnknownInfo | None = None
     test: dict[str, float | None] | None = None
     cross_fitted: dict[str, float | None] | None = None
     warnings: list[dict[str, Any]] | None = None

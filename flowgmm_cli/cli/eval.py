@@ -142,8 +142,7 @@ def _evaluate_file(session: Session, data: str, data_format: str | None) -> tupl
         )
     if unlabelled := totals.scored - totals.labelled:
         output.note(f"rows    {unlabelled:,} of the {totals.scored:,} rows have no label and are left out")
-    pixels = session.trained.preprocessor.pixels
-    result = evaluate_scores(Scores.concatenate(parts), reader.name, pixels=pixels)
+    result = evaluate_scores(Scores.concatenate(parts), reader.name, session.trained)
     warnings = [*drift.warnings(), *evaluation_warnings(result, session.trained.class_names)]
     return result, {
         "data": reader.name,
@@ -179,6 +178,10 @@ def _print_methods(run: str, result: Evaluation) -> None:
         output.print_text(describe_cross_fitted(result.cross_fitted))
     if result.verdict:
         output.print_text(result.verdict.text)
+    if result.unknown:
+        output.print_text(f"{result.unknown.describe()}; see `flowgmm discover`")
+        if text := result.unknown.describe_labelled():
+            output.print_text(text)
 
 
 def _print_classes(result: Evaluation) -> None:

@@ -70,7 +70,7 @@ def show(run: options.Run = None, run_flag: options.RunFlag = None, as_json: opt
     for key in ("error", "created", "seconds", "device", "precision", "seed", "epochs", "steps"):
         if (value := info.get(key)) is not None:
             rows.append([key, format_number(value) if isinstance(value, float) else value])
-    for key in ("rows", "best", "calibration", "test", "cross_fitted", "versions"):
+    for key in ("rows", "best", "calibration", "unknown", "test", "cross_fitted", "versions"):
         for name, value in (info.get(key) or {}).items():
             if value is not None:
                 cell = f"{value:.4f}" if isinstance(value, float) else value

@@ -233,6 +233,8 @@ def _dry_run(recipe: Recipe, *, as_json: bool) -> None:
 
 
 def _print_result(run: Run, result: TrainResult, *, as_json: bool) -> None:
+    from flowgmm_cli.evaluation.unknown_rows import UnknownRows
+
     warnings = print_warnings(result.warnings)
     if as_json:
         output.print_json({**_to_dict(run, result), "warnings": warnings})
@@ -244,6 +246,8 @@ def _print_result(run: Run, result: TrainResult, *, as_json: bool) -> None:
     else:
         output.print_exact(str(run.path))
         output.note("no label was held out, neither for a test nor in folds, so nothing was tested")
+    if unknown := UnknownRows.measure(result.trained.facts["unknown"]):
+        output.print_text(f"{unknown.describe()}; see `flowgmm discover`")
     calibration = result.calibration
     origin = {
         "val": f"fitted on {calibration.rows:,} validation labels",
@@ -295,6 +299,7 @@ def _to_dict(run: Run, result: TrainResult) -> dict[str, Any]:
         "cross_fitted": values["cross_fitted"] if values else None,
         "verdict": values["verdict"] if values else None,
         "calibration": result.calibration.to_dict(),
+        "unknown": result.trained.facts["unknown"],
         "search": result.search.summary() if result.search else None,
     }
 

@@ -94,6 +94,7 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Class
         feature_names_in_: their names, if X has any.
         n_iter_: optimiser steps taken.
         temperature_: divisor of the class log-probabilities.
+        unknown_share_: estimated share of the unlabelled rows that look like none of the classes, or 0.
         trained_: the model with its preprocessing, `flowgmm_cli.trained_model.TrainedModel`.
 
     Source: Izmailov et al., Semi-Supervised Learning with Normalizing Flows, ICML 2020.
@@ -297,6 +298,7 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Class
         self.classes_ = classes
         self.n_iter_ = steps
         self.temperature_ = float(trained.model.temperature)
+        self.unknown_share_ = float((trained.facts.get("unknown") or {}).get("share", 0.0))
         self._n_features_out = trained.preprocessor.dim
         return self
 

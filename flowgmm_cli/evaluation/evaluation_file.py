@@ -22,6 +22,7 @@ from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.evaluation.metrics import CrossFitted, Evaluation, classification_metrics
 from flowgmm_cli.evaluation.result_warnings import evaluation_warnings
+from flowgmm_cli.evaluation.unknown_rows import UnknownRows
 from flowgmm_cli.files import MALFORMED, file_digest, load_json, read_json, read_npz, write_bytes, write_json
 from flowgmm_cli.runs import Run
 
@@ -164,11 +165,13 @@ def cross_fitted_file(run: Run) -> Path:
 
 def evaluate_cross_fitted(predictions: CrossFittedPredictions, run: Run) -> Evaluation:
     """Evaluate the labelled rows that the training of a run held out; `run.json` has their number."""
-    labelled = int((run.info().get("rows") or {}).get("labelled", len(predictions)))
+    info = run.info()
+    labelled = int((info.get("rows") or {}).get("labelled", len(predictions)))
     metrics = classification_metrics(
         predictions.log_probabilities, predictions.labels, predictions.class_names
     )
-    return Evaluation(CROSS_FITTED, metrics, None, cross_fitted=CrossFitted.summarise(metrics, labelled))
+    summary, unknown = CrossFitted.summarise(metrics, labelled), UnknownRows.measure(info.get("unknown"))
+    return Evaluation(CROSS_FITTED, metrics, None, cross_fitted=summary, unknown=unknown)
 
 
 def save_evaluation(

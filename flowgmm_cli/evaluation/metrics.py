@@ -15,6 +15,7 @@ from flowgmm_cli.data.array_types import Bools, FloatArray, Floats, IntArray, In
 from flowgmm_cli.evaluation.calibration import ReliabilityBin, calibration_error, reliability_table
 from flowgmm_cli.evaluation.class_counts import BLOCK, ClassCounts, bootstrap_averages
 from flowgmm_cli.evaluation.intervals import Difference, Interval, compare_accuracies, wilson_interval
+from flowgmm_cli.evaluation.unknown_rows import UnknownRows
 from flowgmm_cli.evaluation.verdict import Verdict
 
 SCHEMA = "flowgmm/eval/1"
@@ -221,6 +222,7 @@ class Evaluation:
     cross_fitted: CrossFitted | None = None  # None if no label was held out in training
     verdict: Verdict | None = None  # on the model beside the baselines; None without them
     basis: Mapping[str, str] = field(default_factory=dict)  # digests of the rows, `data`, and of the `model`
+    unknown: UnknownRows | None = None  # None without nameless components
 
     def metrics(self) -> dict[str, float | None]:
         """Return the scalars, by name."""
@@ -246,6 +248,7 @@ class Evaluation:
             "cross_fitted": None if self.cross_fitted is None else asdict(self.cross_fitted),
             "verdict": None if self.verdict is None else asdict(self.verdict),
             "basis": dict(self.basis),
+            "unknown": None if self.unknown is None else asdict(self.unknown),
         }
 
     @classmethod
@@ -265,14 +268,18 @@ def evaluate(
     labels: Ints,
     class_names: Sequence[str],
     pixels: int | None = None,
+    unknown: Mapping[str, Any] | None = None,
+    p_unknown: FloatArray | None = None,
 ) -> Evaluation:
     """Compare predictions with labels `(N,)`; rows without a label (-1) are left out.
 
     `log_probabilities` are `log p(k | x)`, `(N, K)`, `log_density` is `log p(x)`, `(N,)`; `pixels` is the
-    number of discrete pixels in a row, None where the density is that of real numbers.
+    number of discrete pixels in a row, None where the density is that of real numbers. `unknown` are facts of
+    the training on unknown kinds, and `p_unknown` their probabilities, `(N,)`; both None without any.
     """
     known = labels >= 0
     metrics = classification_metrics(log_probabilities[known], labels[known], class_names)
     nats = float(-log_density[known].mean())
     bits = None if pixels is None else nats / (pixels * math.log(2))
-    return Evaluation(split, metrics, nats, bits_per_dim=bits)
+    rows = UnknownRows.measure(unknown, None if p_unknown is None else p_unknown[known])
+    return Evaluation(split, metrics, nats, bits_per_dim=bits, unknown=rows)

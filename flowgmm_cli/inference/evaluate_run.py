@@ -68,7 +68,16 @@ def evaluate_run(
         stored = collect_predictions(chosen, rows.columns, log_p, names)
         stored.save(run.path / "eval" / f"{split}.npz")
         pixels = trained.preprocessor.pixels
-        result = evaluate(split, log_p, log_density, held_out.labels.numpy(), names, pixels=pixels)
+        result = evaluate(
+            split,
+            log_p,
+            log_density,
+            held_out.labels.numpy(),
+            names,
+            pixels=pixels,
+            unknown=trained.facts.get("unknown"),
+            p_unknown=trained.model.p_unknown(outputs.latents).numpy(),
+        )
         result = dataclasses.replace(result, cross_fitted=summary.cross_fitted if summary else None)
     if with_baselines:
         train = trained.preprocessor.apply(rows.train, context)
@@ -85,12 +94,12 @@ def evaluate_run(
     return save_evaluation(run, result, fingerprint=rows.fingerprint, warn=warn)
 
 
-def evaluate_scores(scores: Scores, name: str, *, pixels: int | None = None) -> Evaluation:
+def evaluate_scores(scores: Scores, name: str, trained: TrainedModel) -> Evaluation:
     """Compare scored rows with their labels; rows without a label, or with one of training, are left out.
 
     A label that is no class of the model is a class of its own, of which no prediction is right. The NLL is
-    that of the other rows, for its likelihood is 0. More than 100 such classes count as one. `pixels` is
-    that of `evaluate`.
+    that of the other rows, for its likelihood is 0. More than 100 such classes count as one. `trained` is the
+    model that scored the rows.
 
     Raises:
         DataError: no such row has a label that is a class of the model.
@@ -117,7 +126,16 @@ def evaluate_scores(scores: Scores, name: str, *, pixels: int | None = None) -> 
     labels = scores.labels.copy()
     labels[list(unknown)] = [code.get(label, len(scores.class_names)) for label in unknown.values()]
     log_p = np.pad(scores.log_probabilities, ((0, 0), (0, len(others))), constant_values=-np.inf)
-    result = evaluate(name, log_p[known], scores.log_density[known], labels[known], names, pixels=pixels)
+    result = evaluate(
+        name,
+        log_p[known],
+        scores.log_density[known],
+        labels[known],
+        names,
+        pixels=trained.preprocessor.pixels,
+        unknown=trained.facts.get("unknown"),
+        p_unknown=None if scores.p_unknown is None else scores.p_unknown[known],
+    )
     if not unknown:
         return result
     rows = np.flatnonzero(known & (scores.labels >= 0))

@@ -213,7 +213,7 @@ class FlowGMM:
         """
         reader = self._reader(data, "keep")
         name = "test" if data is None else reader.name
-        return evaluate_scores(self._score(reader), name, pixels=self.trained.preprocessor.pixels)
+        return evaluate_scores(self._score(reader), name, self.trained)
 
     def check(self, data: RowsLike | None = None, *, at_most: int = 64) -> CheckReport:
         """Check inverses, log-determinants and latents at some rows; see `flowgmm check`."""

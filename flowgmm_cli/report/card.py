@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowgmm_cli.evaluation.unknown_rows import UnknownRows
 from flowgmm_cli.files import file_digest, write_text
 from flowgmm_cli.formatting import format_duration, format_number, format_optional
 from flowgmm_cli.report import text
@@ -71,6 +72,7 @@ def model_card(context: ReportContext) -> str:
             trained=trained,
             evaluation=context.evaluation,
             search=context.search,
+            unknown=UnknownRows.measure(context.facts.get("unknown")),
             parameters=sum(parameter.numel() for parameter in trained.model.parameters()),
             columns=[f"{item.name} ({item.kind})" for item in trained.preprocessor.columns],
             limits=_list_limits(context),

@@ -22,6 +22,7 @@ from flowgmm_cli.report import (
     predictions,
     samples,
     tables,
+    unknown,
 )
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.figures import png
@@ -41,6 +42,7 @@ SECTIONS: tuple[tuple[str, str, BuildSection], ...] = (
     ("latent", "Latent space", latent.latent_section),
     ("samples", "Samples", samples.samples_section),
     ("gallery", "Typical and odd rows", galleries.gallery_section),
+    ("unknown", "Rows of unknown kinds", unknown.unknown_section),
     ("ood", "Out-of-distribution scores", ood.ood_section),
     ("baselines", "Simpler methods", baselines.baselines_section),
     ("race", "Search over settings", tables.search_section),

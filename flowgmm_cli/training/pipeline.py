@@ -181,6 +181,7 @@ def _train(train_context: TrainContext, run: Run, context: DataContext) -> Train
     )
     fitted = fit_model(train_context, run=run)
     trained = _save(train_context, fitted, run, context)
+    run.update(unknown=trained.facts["unknown"])  # the evaluation reads it
     cross_fitted = _evaluate_cross_fitted(train_context.recipe.calibration, fitted, data, run)
     test = _test(trained, data, run)
     results = test or cross_fitted
@@ -278,4 +279,13 @@ def _test(trained: TrainedModel, data: PreparedData, run: Run) -> Evaluation | N
     log_prob, labels = outputs.log_posterior.numpy(), data.test.labels.numpy()
     rows = collect_predictions(data.rows.test, data.rows.columns, log_prob, names)
     rows.save(run.path / "eval" / "test.npz")
-    return evaluate("test", log_prob, outputs.log_density.numpy(), labels, names, pixels=pixels)
+    return evaluate(
+        "test",
+        log_prob,
+        outputs.log_density.numpy(),
+        labels,
+        names,
+        pixels=pixels,
+        unknown=trained.facts["unknown"],
+        p_unknown=trained.model.p_unknown(outputs.latents).numpy(),
+    )

@@ -13,9 +13,15 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from flowgmm_cli import FlowGMMClassifier, load
+from flowgmm_cli.api import DataContext
 from flowgmm_cli.inference.flowgmm import FlowGMM
 from flowgmm_cli.model import Ensemble, FlowMixture
 from flowgmm_cli.recipe.load import load_recipe
+from flowgmm_cli.report.card import model_card
+from flowgmm_cli.report.context import ReportContext
+from flowgmm_cli.report.page import Plot, Table
+from flowgmm_cli.report.report import build_section
+from flowgmm_cli.report.unknown import unknown_section
 from flowgmm_cli.runs import create_run
 from flowgmm_cli.training.callbacks import Callbacks
 from flowgmm_cli.training.pipeline import train
@@ -124,6 +130,33 @@ def test_other_commands_show_the_classes(
     assert "cannot be made" not in outcome.err
 
 
+def test_results_have_the_share_and_the_probabilities_of_labelled_rows(
+    trained: tuple[FlowGMM, list[str]], flowgmm: Any
+) -> None:
+    run = str(trained[0].run.path)
+    values = flowgmm("eval", run, "--json").json
+    assert values["unknown"]["low"] < 0.2 < values["unknown"]["high"]
+    assert values["unknown"]["mean_p_unknown"] < 0.1
+    assert 0 <= values["unknown"]["share_above_half"] < 0.1
+    outcome = flowgmm("eval", run)
+    assert "% of the unlabelled rows look like none of your classes" in " ".join(outcome.out.split())
+    info = flowgmm("runs", "show", run, "--json").json
+    assert info["unknown"]["share"] == pytest.approx(values["unknown"]["share"])
+    assert "unknown share" in flowgmm("runs", "show", run).out
+    card = model_card(ReportContext(trained[0].run, DataContext()))
+    assert "of the unlabelled rows look like none of your classes" in card
+
+
+def test_the_report_has_a_section_on_unknown_kinds(trained: tuple[FlowGMM, list[str]]) -> None:
+    context = ReportContext(trained[0].run, DataContext())
+    section = build_section("unknown", "Unknown", unknown_section, context)
+    assert not section.reason
+    figure, table = section.parts[1:]
+    assert isinstance(figure, Plot)
+    assert isinstance(table, Table)
+    assert [float(row[1]) > 0.5 for row in table.rows] == [True] * 10
+
+
 def test_samples_and_class_weights_are_those_of_the_classes(trained: tuple[FlowGMM, list[str]]) -> None:
     model = trained[0].trained.model
     assert isinstance(model, Ensemble)
@@ -164,6 +197,7 @@ def test_the_classifier_tells_the_probability_of_an_unknown_kind(unknown: str) -
     model = FlowGMMClassifier(
         max_steps=60, hidden=16, calibrate=False, random_state=0, overrides={"prior.unknown": unknown}
     ).fit(x, y)
+    assert model.unknown_share_ == pytest.approx(0.0 if unknown == "off" else 100 / 320, abs=0.1)
     p = model.predict_unknown(x)
     np.testing.assert_allclose(model.predict_proba(x).sum(1), 1, atol=1e-6)
     if unknown == "off":
