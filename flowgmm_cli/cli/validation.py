@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flowgmm_cli.data.sources.files import require_file
+from flowgmm_cli.data.readers.byte_source import require_file
 from flowgmm_cli.errors import GateError, RunError, UsageError, did_you_mean
 from flowgmm_cli.messages import quote
 

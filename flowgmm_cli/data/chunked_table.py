@@ -19,8 +19,7 @@ from flowgmm_cli.data.preprocessor import has_no_text
 from flowgmm_cli.data.readers.row_errors import FaultyRows, OnError, RowError
 from flowgmm_cli.data.readers.table import RawBatch, Table, TableReader
 from flowgmm_cli.data.sampling import marker_mask
-from flowgmm_cli.data.sources.columns import numbers, strings, vectors
-from flowgmm_cli.data.statistics import ColumnStatistics
+from flowgmm_cli.data.sources.columns import ColumnStatistics, numbers, strings, vectors
 from flowgmm_cli.errors import DataError
 
 MAX_CLASSES = 32_000

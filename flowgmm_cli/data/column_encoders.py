@@ -17,9 +17,8 @@ from flowgmm_cli.api import Column, DataContext, Encoder, Rows
 from flowgmm_cli.data.array_types import Array, Bytes, Floats, Ints
 from flowgmm_cli.data.cache import encode
 from flowgmm_cli.data.images.format import WHITE
-from flowgmm_cli.data.sources.columns import ValueIndex, canonical
+from flowgmm_cli.data.sources.columns import ColumnStatistics, ValueIndex, canonical
 from flowgmm_cli.data.specs import MissingPolicy
-from flowgmm_cli.data.statistics import ColumnStatistics
 from flowgmm_cli.errors import DataError, did_you_mean
 from flowgmm_cli.messages import shorten, suggest_column
 

@@ -24,9 +24,8 @@ from flowgmm_cli.data.column_encoders import (
     cells_of,
 )
 from flowgmm_cli.data.dates import DateColumn
-from flowgmm_cli.data.sources.columns import canonical
+from flowgmm_cli.data.sources.columns import ColumnStatistics, canonical
 from flowgmm_cli.data.specs import DATE_PARTS, MissingPolicy
-from flowgmm_cli.data.statistics import ColumnStatistics
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.messages import join_some, override
 

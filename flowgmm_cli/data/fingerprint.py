@@ -10,7 +10,7 @@ import numpy as np
 
 from flowgmm_cli.api import Column, Rows, iterate_batches
 from flowgmm_cli.data.array_types import Array, Bools, Bytes, Hashes
-from flowgmm_cli.data.images.lazy_pixels import LazyPixels
+from flowgmm_cli.data.images.arrays import LazyPixels
 from flowgmm_cli.errors import DataError
 
 _MAX_ROWS, _MAX_NUMBERS = 2**14, 2**22  # hashed at once

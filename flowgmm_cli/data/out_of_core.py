@@ -23,8 +23,8 @@ from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.readers.base import note_once
 from flowgmm_cli.data.sampling import split_rng
+from flowgmm_cli.data.sources.columns import ColumnStatistics
 from flowgmm_cli.data.splits import Candidates, Part, SplitData, assign_splits, divide
-from flowgmm_cli.data.statistics import ColumnStatistics
 from flowgmm_cli.data.tensors import Store
 from flowgmm_cli.errors import DataError
 

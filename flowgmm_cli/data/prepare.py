@@ -17,7 +17,7 @@ import torch
 from flowgmm_cli.api import Component, DataContext, SourceData
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
-from flowgmm_cli.data.images.lazy_pixels import LazyPixels
+from flowgmm_cli.data.images.arrays import LazyPixels
 from flowgmm_cli.data.out_of_core import ChunkedSource, split_chunked
 from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory, has_no_text
 from flowgmm_cli.data.readers.base import note_once, translate_errors

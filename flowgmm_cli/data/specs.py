@@ -144,7 +144,7 @@ SPECS: dict[str, Spec] = {
     ),
     "hf_text": DataSpec(
         config=HfTextConfig,
-        build="flowgmm_cli.data.sources.hf_text:build",
+        build="flowgmm_cli.data.sources.tables:build",
         summary="Text classification data from the Hugging Face hub or a local copy",
     ),
     "sklearn": DataSpec(
@@ -238,7 +238,7 @@ TRANSFORMS: dict[str, Spec] = {
     ),
     "dequantise": TransformSpec(
         config=DequantiseConfig,
-        build="flowgmm_cli.data.transforms.dequantise:Dequantise",
+        build="flowgmm_cli.data.transforms.elementwise:Dequantise",
         summary="Whole numbers such as pixels to [0, 1), by noise within each step",
         docs="For flows of images: without it a density of whole numbers is unbounded. `log p` is then that "
         "of the pixels, and `eval` reports bits per dimension. Noise is drawn in each training step; "

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.column_analysis import LEAK, ColumnProfile, Role, leaks_label, profile_column
 from flowgmm_cli.data.labels import TABLE_REMEDY, find_classes
+from flowgmm_cli.data.readers.byte_source import require_header
 from flowgmm_cli.data.readers.open import open_table
 from flowgmm_cli.data.readers.table import ReadSettings, Table, TableReader, load_table
 from flowgmm_cli.data.sources.columns import MISSING_WORDS, numbers, sort_naturally, strings
 from flowgmm_cli.data.sources.columns import texts as join_texts
-from flowgmm_cli.data.sources.files import require_header
 from flowgmm_cli.errors import DataError, UsageError
 from flowgmm_cli.messages import join_some, quote
 

@@ -16,7 +16,7 @@ from flowgmm_cli.api import Rows
 from flowgmm_cli.data.array_types import Floats
 from flowgmm_cli.data.column_encoders import UnseenCategories
 from flowgmm_cli.data.dates import format_dates
-from flowgmm_cli.data.images.lazy_pixels import LazyPixels
+from flowgmm_cli.data.images.arrays import LazyPixels
 from flowgmm_cli.evaluation.result_warnings import ResultWarning, calibration_warnings
 from flowgmm_cli.inference.row_summary import decode_words, finite_rows, number_series, word_shares
 from flowgmm_cli.inference.scores import OODRule, Totals

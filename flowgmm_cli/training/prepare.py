@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from flowgmm_cli.api import DataContext, Rows
-from flowgmm_cli.data.images.lazy_pixels import LazyPixels
+from flowgmm_cli.data.images.arrays import LazyPixels
 from flowgmm_cli.data.out_of_core import build_store
 from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
 from flowgmm_cli.data.preprocessor import Preprocessor

@@ -5,7 +5,7 @@ import numpy as np
 
 from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.data.fingerprint import fingerprint, row_hashes
-from flowgmm_cli.data.images.lazy_pixels import lazy_pixels_of
+from flowgmm_cli.data.images.arrays import lazy_pixels_of
 
 NUMBER, TEXT = Column("n", "numeric"), Column("t", "text")
 

@@ -12,7 +12,7 @@ import pytest
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.labels import encode_labels, is_unlabelled, label_cells
-from flowgmm_cli.data.sources import arrays, csv, hf_text
+from flowgmm_cli.data.sources import arrays, csv, tables
 from flowgmm_cli.data.sources.arrays import label_strings
 from flowgmm_cli.data.sources.columns import ValueIndex
 from flowgmm_cli.data.specs import ArraysConfig, CsvConfig, HfTextConfig
@@ -54,7 +54,7 @@ def load(folder: Path, form: str, labels: list[Any]) -> tuple[tuple[str, ...], l
             file = str(folder / "t.parquet")
             frame.to_parquet(file)
         if form == "hub":
-            source = hf_text.build(HfTextConfig(path=file, label="y"), context)
+            source = tables.build(HfTextConfig(path=file, label="y"), context)
         else:
             source = csv.build(CsvConfig(path=file, label="y", drop=["text"]), context)
     data = source.load()

@@ -12,8 +12,7 @@ from flowgmm_cli.data.feature_encoder import FeatureEncoder
 from flowgmm_cli.data.images.format import image_shape
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.specs import DequantiseConfig, PcaConfig, StandardiseConfig
-from flowgmm_cli.data.transforms.dequantise import Dequantise
-from flowgmm_cli.data.transforms.elementwise import Standardise
+from flowgmm_cli.data.transforms.elementwise import Dequantise, Standardise
 from flowgmm_cli.data.transforms.pca import Pca
 
 COLOUR, GREY = Column("image", "image", (4, 6, 3)), Column("image", "image", (4, 6))

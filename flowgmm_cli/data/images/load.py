@@ -13,10 +13,10 @@ from flowgmm_cli.data.array_types import Bytes, Positions
 from flowgmm_cli.data.cache import Arrays, TableCache
 from flowgmm_cli.data.feature_file import FeatureFile, require_space, write_features
 from flowgmm_cli.data.fingerprint import pixel_hashes
+from flowgmm_cli.data.images.arrays import LazyPixels
 from flowgmm_cli.data.images.decode import read_header
 from flowgmm_cli.data.images.encoded_images import EncodedImages, decode_images
 from flowgmm_cli.data.images.format import ImageFormat, choose_format
-from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.readers.row_errors import FaultyRows, RowError
 from flowgmm_cli.errors import DataError

@@ -17,7 +17,14 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from flowgmm_cli.data.readers.base import translate_errors
-from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, MAX_RECORD, ByteSource, long_line
+from flowgmm_cli.data.readers.byte_source import (
+    ENCODING_HINT,
+    MAX_RECORD,
+    ByteSource,
+    column_names,
+    guess_delimiter,
+    long_line,
+)
 from flowgmm_cli.data.readers.records import (
     MAX_CELL_LINES,
     Record,
@@ -32,7 +39,6 @@ from flowgmm_cli.data.readers.row_errors import RowError
 from flowgmm_cli.data.readers.table import RawBatch, ReadSettings, TableReader
 from flowgmm_cli.data.sources.columns import MISSING_WORDS
 from flowgmm_cli.data.sources.columns import numbers as parse_numbers
-from flowgmm_cli.data.sources.files import column_names, guess_delimiter
 from flowgmm_cli.errors import DataError
 
 BLOCK = 2**20

@@ -12,8 +12,8 @@ from typing import Any
 from flowgmm_cli.api import Column, Component, DataConfig
 from flowgmm_cli.data.images.format import Resize
 from flowgmm_cli.data.images.specs import ImagesConfig
+from flowgmm_cli.data.readers.byte_source import NO_HEADER, is_number
 from flowgmm_cli.data.readers.table import ReadSettings
-from flowgmm_cli.data.sources.files import NO_HEADER, is_number
 from flowgmm_cli.errors import DataError, UsageError
 from flowgmm_cli.messages import join_some, list_some, override, split_names, suggest_column
 

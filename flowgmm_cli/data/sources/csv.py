@@ -20,14 +20,13 @@ from flowgmm_cli.data.chunked_table import ChunkedTable, cell_bytes, read_labels
 from flowgmm_cli.data.column_analysis import input_columns, text_columns
 from flowgmm_cli.data.labels import TABLE_REMEDY, encode_labels, find_classes, label_codes
 from flowgmm_cli.data.out_of_core import ChunkedSource
-from flowgmm_cli.data.readers.byte_source import COMPRESSED
+from flowgmm_cli.data.readers.byte_source import COMPRESSED, require_header
 from flowgmm_cli.data.readers.chunks import parse_cells
 from flowgmm_cli.data.readers.open import open_table
 from flowgmm_cli.data.readers.row_errors import FaultyRows, RowError
 from flowgmm_cli.data.readers.schema import read_settings
 from flowgmm_cli.data.readers.table import Table, TableReader, concatenate, load_table
 from flowgmm_cli.data.sources.columns import row_ids, strings
-from flowgmm_cli.data.sources.files import require_header
 from flowgmm_cli.data.specs import CsvConfig
 from flowgmm_cli.errors import DataError, RecipeError
 from flowgmm_cli.messages import join_some, override, quote

@@ -1,4 +1,4 @@
-"""Read tables into memory: files, and the splits of data sets of files or of the Hugging Face hub."""
+"""Tables in memory, the splits of data sets of files or of the Hugging Face hub, and the source `hf_text`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from flowgmm_cli.api import DataContext
+from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.images.specs import ImagesConfig
+from flowgmm_cli.data.labels import encode_labels
+from flowgmm_cli.data.readers.byte_source import require_file, require_header
 from flowgmm_cli.data.readers.open import open_table
 from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.data.readers.table import ReadSettings, Table, load_table
-from flowgmm_cli.data.sources.files import require_file, require_header
+from flowgmm_cli.data.sources.columns import row_ids, texts
 from flowgmm_cli.data.specs import HfTextConfig
 from flowgmm_cli.errors import DataError, did_you_mean
 
@@ -105,3 +107,35 @@ def _read_all(
             )
         tables[split] = read_table(path, note=note)
     return tables
+
+
+class HfTextSource:
+    """A text column, called `text` if several are joined, and the labels of every split."""
+
+    def __init__(self, config: HfTextConfig, context: DataContext) -> None:
+        self._config = config
+        self._context = context
+
+    def load(self) -> SourceData:
+        """Read the splits that the configuration names."""
+        config = self._config
+        notes: list[str] = []
+        tables = read_splits(config, self._context, notes.append)
+        parts = [config.text] if isinstance(config.text, str) else config.text
+        name = parts[0] if len(parts) == 1 else "text"
+        class_names, labels = encode_labels(
+            {split: table.label_strings(config.label) for split, table in tables.items()},
+            common_class_names(list(tables.values()), config.label),
+            where=f"{config.path}: column `{config.label}`",
+            note=notes.append,
+            single_class=config.labels.single_class,
+        )
+        splits = {}
+        for split, table in tables.items():
+            column = texts([table.column(part, key="data.text") for part in parts])
+            extras = table.marker_cells(config.labels.column)
+            splits[split] = Rows({name: column}, labels[split], row_ids(split, len(column)), extras)
+        return SourceData((Column(name, "text"),), class_names, splits, tuple(notes))
+
+
+build = HfTextSource

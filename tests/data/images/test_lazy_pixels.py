@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowgmm_cli.api import Rows
-from flowgmm_cli.data.images.lazy_pixels import LazyPixels, lazy_pixels_of
+from flowgmm_cli.data.images.arrays import LazyPixels, lazy_pixels_of
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (17, 3, 4, 3), dtype=np.uint8)
 

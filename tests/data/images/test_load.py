@@ -7,8 +7,8 @@ import pytest
 from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.data import cache
 from flowgmm_cli.data.fingerprint import row_hashes
+from flowgmm_cli.data.images.arrays import LazyPixels
 from flowgmm_cli.data.images.encoded_images import EncodedImages, list_files
-from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.load import load_images
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.errors import DataError

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from flowgmm_cli.api import Column
-from flowgmm_cli.data.images.lazy_pixels import LazyPixels
+from flowgmm_cli.data.images.arrays import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from flowgmm_cli.api import Column, DataContext
 from flowgmm_cli.data.readers import csv as reader
+from flowgmm_cli.data.readers.byte_source import column_names
 from flowgmm_cli.data.readers.open import open_rows, open_table
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.readers.table import ReadSettings
 from flowgmm_cli.data.sources.columns import numbers, strings, texts
-from flowgmm_cli.data.sources.files import column_names
 from flowgmm_cli.data.sources.tables import read_table
 from flowgmm_cli.errors import DataError
 

@@ -2,7 +2,7 @@ import datasets
 import pytest
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.sources import hf_text, hub_tables
+from flowgmm_cli.data.sources import hub_tables, tables
 from flowgmm_cli.data.specs import HfTextConfig
 from flowgmm_cli.errors import DataError
 
@@ -17,7 +17,7 @@ TEST = {"text": ["two"], "title": ["W"], "label": [0]}
 
 def load(context, path, **parameters):
     path = [str(part) for part in path] if isinstance(path, list) else str(path)
-    return hf_text.build(HfTextConfig(path=path, **parameters), context).load()
+    return tables.build(HfTextConfig(path=path, **parameters), context).load()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.data.fingerprint import row_hashes
-from flowgmm_cli.data.images.lazy_pixels import LazyPixels
+from flowgmm_cli.data.images.arrays import LazyPixels
 from flowgmm_cli.data.sources import images
 from flowgmm_cli.errors import DataError
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from flowgmm_cli.data.images.lazy_pixels import LazyPixels
+from flowgmm_cli.data.images.arrays import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.errors import DataError

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import kstest, pearsonr
 
 from flowgmm_cli.data.specs import DequantiseConfig
-from flowgmm_cli.data.transforms.dequantise import Dequantise
+from flowgmm_cli.data.transforms.elementwise import Dequantise
 from flowgmm_cli.errors import DataError
 
 
