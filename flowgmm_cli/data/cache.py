@@ -24,6 +24,7 @@ import platformdirs
 from flowgmm_cli.api import DataContext, Encoder, iterate_batches
 from flowgmm_cli.data.array_types import Array
 from flowgmm_cli.data.feature_file import FeatureFile
+from flowgmm_cli.encoders.joint import JointEncoder
 from flowgmm_cli.files import atomic_write, load_json, read_npz, remove_leftovers
 
 Arrays = Mapping[str, Array]
@@ -180,8 +181,10 @@ def encode(encoder: Encoder, texts: Sequence[str], context: DataContext) -> npt.
     """Return the texts' vectors `(N, dim)`, each distinct text encoded at most once, ever.
 
     A cache that cannot be written costs a note. Nothing is kept or looked up of a stream of texts: each chunk
-    would have to read the whole cache.
+    would have to read the whole cache. Each part of a `JointEncoder` has its own cache.
     """
+    if isinstance(encoder, JointEncoder):
+        return encoder.join([encode(part, texts, context) for part in encoder.parts])
     key = None if context.streaming else encoder.cache_key()
     distinct = list(dict.fromkeys(texts))
     folder = None

@@ -18,6 +18,7 @@ from flowgmm_cli.data.feature_encoder import EncoderFactory, FeatureEncoder, Fea
 from flowgmm_cli.data.images.format import image_shape
 from flowgmm_cli.data.tensors import Store, StoredRows, Tensors
 from flowgmm_cli.data.transforms.base import Transform
+from flowgmm_cli.encoders.joint import JointEncoder
 from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.files import (
     MALFORMED,
@@ -282,14 +283,17 @@ def _compact(features: Tensor) -> Tensor:
 
 def encoder_factory(data: Component, context: DataContext) -> EncoderFactory | None:
     """Return a function that builds the text encoder of a `data` section; None if it has none."""
-    component: Component | None = dict(data.config).get("encoder")
-    if component is None:
+    component: Component | list[Component] | None = dict(data.config).get("encoder")
+    if not component:
         return None
 
     def build_encoder() -> Any:
         from flowgmm_cli.data.sources.hub_tables import hub_access  # imports `datasets`
 
         with hub_access(offline=context.offline):
-            return build(component)
+            if isinstance(component, Component):
+                return build(component)
+            weights = [dict(part.config).get("weight", 1.0) for part in component]
+            return JointEncoder([build(part) for part in component], weights)
 
     return build_encoder

@@ -80,8 +80,10 @@ class CsvConfig(DataConfig):
     memory: float = Field(
         2.0, ge=0, description="memory for the cells of a table, in GiB; a larger one is read in chunks"
     )
-    encoder: Component = component_field(
-        "encoder", {"use": "wordllama"}, description="text to vectors; used where `text` is set"
+    encoder: Component | list[Component] = component_field(
+        "encoder",
+        {"use": "wordllama"},
+        description="text to vectors, where `text` is set; the vectors of several stand side by side",
     )
 
 
@@ -96,7 +98,11 @@ class HfTextConfig(DataConfig):
     val_split: str | None = Field(None, description="split of the validation rows; by default drawn")
     text: str | list[str] = Field("text", description="column of text, or several joined by a line break")
     label: str = Field("label", description="column of the class; null or -1 is an unlabelled row")
-    encoder: Component = component_field("encoder", {"use": "wordllama"}, description="text to vectors")
+    encoder: Component | list[Component] = component_field(
+        "encoder",
+        {"use": "wordllama"},
+        description="text to vectors; the vectors of several stand side by side",
+    )
     transforms: list[Component] = component_field(
         "transform",
         [{"use": "pca"}],

@@ -7,13 +7,21 @@ from typing import Literal
 from flowgmm_cli.api import Config, EncoderSpec, Field, Spec
 
 
-class WordLlamaConfig(Config):
+class EncoderConfig(Config):
+    """Parameters of every built-in text encoder."""
+
+    weight: float = Field(
+        1.0, gt=0, description="length of each vector beside those of other encoders; alone it has no effect"
+    )
+
+
+class WordLlamaConfig(EncoderConfig):
     """Parameters of `wordllama`."""
 
     dim: Literal[64, 128, 256] = Field(256, description="leading dimensions of the vector to keep")
 
 
-class TfidfSvdConfig(Config):
+class TfidfSvdConfig(EncoderConfig):
     """Parameters of `tfidf_svd`."""
 
     dim: int = Field(256, ge=1, le=4096, description="dimensions kept by the truncated SVD")
@@ -25,7 +33,7 @@ class TfidfSvdConfig(Config):
     seed: int = Field(0, ge=0, description="seed of the randomised SVD")
 
 
-class SentenceTransformerConfig(Config):
+class SentenceTransformerConfig(EncoderConfig):
     """Parameters of `sentence_transformer`."""
 
     model: str = Field(

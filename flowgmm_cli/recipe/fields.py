@@ -120,7 +120,8 @@ def describe_field(field: FieldInfo) -> str:
     kind = component_kind(field)
     if kind is not None:
         article = "an" if kind[0] in "aeiou" else "a"
-        return f"a list of {kind}s" if is_list(field) else f"{article} {kind} `{{use: ...}}`"
+        forms = [f"{article} {kind} `{{use: ...}}`"] if accepts(field, Component) else []
+        return " or ".join([*forms, f"a list of {kind}s"] if is_list(field) else forms)
     limits = _describe_limits(field.metadata)
     phrases, nullable = [], False
     for option, rules in options_with_limits(field.annotation):

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from flowgmm_cli.api import Component
 from flowgmm_cli.plugins.entry import Entry
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe.changes import OVERLAYS_KEY
@@ -61,8 +62,10 @@ class _SchemaBuilder:
             notes = {key: value[key] for key in ("description", "default") if key in value}
             if kind is not None:
                 reference: dict[str, Any] = {"$ref": self.component(kind)}
-                value = {"type": "array", "items": reference} if is_list(field) else reference
-                value = {"anyOf": [value, {"type": "null"}]} if accepts(field, type(None)) else value
+                forms = [reference] if accepts(field, Component) else []
+                forms += [{"type": "array", "items": reference}] if is_list(field) else []
+                forms += [{"type": "null"}] if accepts(field, type(None)) else []
+                value = {"anyOf": forms} if len(forms) > 1 else forms[0]
                 value |= notes
             elif name != OVERLAYS_KEY and (value.get("type") != "string" or "enum" in value):
                 bare = {key: part for key, part in value.items() if key not in (*notes, "title")}

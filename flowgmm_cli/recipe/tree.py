@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from flowgmm_cli.api import Config
+from flowgmm_cli.api import Component, Config
 from flowgmm_cli.errors import PluginError, RecipeError, did_you_mean
 from flowgmm_cli.plugins.entry import SHARED_CONFIGS
 from flowgmm_cli.plugins.registry import Registry
@@ -124,7 +124,7 @@ class RecipeTree:
         parent, _, model = self._find(path[:-1])
         info = model.model_fields.get(str(path[-1])) if model else None
         kind = None
-        if info is not None and not fields.is_list(info):
+        if info is not None and not self._holds_list(path, info):
             kind = fields.component_kind(info)
         elif info is None and parent is not None and fields.is_list(parent):
             kind = fields.component_kind(parent)
@@ -136,6 +136,13 @@ class RecipeTree:
             with suppress(PluginError):  # reported by the validation, with its place
                 model = self.registry.find(kind, use.value).spec().config
         return _Field(info, kind, model)
+
+    def _holds_list(self, path: Path, info: FieldInfo) -> bool:
+        """Return whether a list is, or can only be, at the path of a field."""
+        node = self.root.get(path)
+        if node is None or not fields.accepts(info, Component):
+            return fields.is_list(info)
+        return isinstance(node.value, list)
 
     def _unfold(self, change: Change) -> list[Change] | None:
         """Return the changes in a mapping for a section or component; None for a change of one value."""
@@ -163,6 +170,9 @@ class RecipeTree:
         path, last = change.path[:-1], change.path[-1]
         holder = self._descend(path, change)
         notes = []
+        info = self._find(path).info
+        if last == "use" and isinstance(holder.value, list) and info and fields.accepts(info, Component):
+            holder.value = {}  # a single component in the place of a list
         kind, old = self._find(path).kind, holder.child("use")
         if last == "use" and kind and old and old.value != value.value and isinstance(holder.value, dict):
             shared = SHARED_CONFIGS.get(kind, Config).model_fields

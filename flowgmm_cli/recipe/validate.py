@@ -157,13 +157,14 @@ class Validator:
         """Return the value of a key, its components and nested models validated."""
         kind, nested = fields.component_kind(field), fields.inner_model(field)
         if kind is not None and fields.is_list(field):
-            if not isinstance(child.value, list):
+            if isinstance(child.value, list):
+                components = [self._component(kind, item, (*path, i)) for i, item in enumerate(child.value)]
+                if kind == "view":
+                    self._check_order(components, child.value, path)
+                return fields.cast_to_declared(components, field)
+            if not fields.accepts(field, Component):
                 self._add(child, path, f"expected a list of {kind}s, got {describe(child.value)}")
                 return None
-            components = [self._component(kind, item, (*path, i)) for i, item in enumerate(child.value)]
-            if kind == "view":
-                self._check_order(components, child.value, path)
-            return fields.cast_to_declared(components, field)
         if kind is not None and not (child.value is None and fields.accepts(field, type(None))):
             return self._component(kind, child, path)
         if nested is not None and isinstance(child.value, dict):
