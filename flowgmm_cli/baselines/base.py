@@ -36,6 +36,7 @@ class SupervisedBaseline(ABC):
         max_rows: largest number of rows of a fit, a sample of more; None = all.
         needs_two_classes: the estimator refuses rows of a single class.
         settings: those of the last fit.
+        data: rows and folds of the last search.
     """
 
     candidates: ClassVar[Sequence[Settings]] = ()
@@ -57,7 +58,7 @@ class SupervisedBaseline(ABC):
         """See `flowgmm_cli.api.Baseline`."""
         data = BaselineData(np.asarray(x), np.asarray(labels), self.seed)
         if settings is None:
-            self._data = data
+            self.data = data
         with threadpool_limits(limits=self.threads):
             self.settings = dict(self.search(data) if settings is None else settings)
             self._model = self._fit_all(data)
@@ -73,7 +74,7 @@ class SupervisedBaseline(ABC):
     def settings_without(self, rows: Index) -> Settings:
         """See `ChoosesSettings`."""
         with threadpool_limits(limits=self.threads):
-            return self.search(self._data, rows)
+            return self.search(self.data, rows)
 
     def search(self, data: BaselineData, ignore: Index = NO_ROWS) -> Settings:
         """Return the best settings by cross-validation, in which the labels of some rows do not count."""

@@ -114,7 +114,7 @@ class LabelSpreading:
         if settings is None:
             metrics = ("euclidean", "cosine") if data.x.shape[1] >= MIN_COSINE_FEATURES else ("euclidean",)
             pairs = itertools.product(_KINDS, metrics)
-            self._data, self._graphs = data, {pair: _KINDS[pair[0]](data, pair[1]) for pair in pairs}
+            self.data, self._graphs = data, {pair: _KINDS[pair[0]](data, pair[1]) for pair in pairs}
             settings = self.settings_without(NO_ROWS)
             graph = self._graphs[settings["graph"], settings["metric"]]
         else:
@@ -130,7 +130,7 @@ class LabelSpreading:
 
     def settings_without(self, rows: Index) -> Mapping[str, Any]:
         """See `flowgmm_cli.baselines.base.ChoosesSettings`."""
-        data, graphs = self._data, self._graphs.values()
+        data, graphs = self.data, self._graphs.values()
         candidates = [
             (graph, *pair) for graph in graphs for pair in itertools.product(graph.widths, graph.alphas)
         ]

@@ -123,6 +123,8 @@ class Batch:
         step: optimiser steps taken before this one.
         epoch: passes over the unlabelled rows so far, a fraction within a pass.
         generator: random numbers of this step, on the device of the rows.
+        guide: class probabilities of the unlabelled rows by simple methods, `(U, K)`, if the recipe has the
+            regulariser `guide`, and the rows are in memory.
     """
 
     labelled: Tensor
@@ -134,6 +136,7 @@ class Batch:
     step: int
     epoch: float
     generator: torch.Generator
+    guide: Tensor | None = None
 
 
 class Regulariser(Protocol):

@@ -138,6 +138,7 @@ class Tensors:
             view starts from it.
         copies: encodings of changed texts under the view `weak` or `strong`, of D numbers, or F where the
             view goes on to change inputs.
+        guide: class probabilities of simple methods, float32 `(N, K)`; None where no loss uses them.
         store: all training rows if they are larger than memory; these are then some of them.
     """
 
@@ -148,6 +149,7 @@ class Tensors:
     inputs: Tensor | None = None
     copies: Mapping[str, TextCopies] = field(default_factory=dict)
     store: Store | None = None
+    guide: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -176,6 +178,7 @@ class Tensors:
             else self.ids,
             inputs,
             {name: copies[index] for name, copies in self.copies.items()},
+            guide=None if self.guide is None else self.guide[index],
         )
 
     def to(self, device: torch.device) -> Tensors:
@@ -186,6 +189,7 @@ class Tensors:
             labels=self.labels.to(device),
             inputs=None if self.inputs is None else self.inputs.to(device),
             copies={name: table.to(device) for name, table in self.copies.items()},
+            guide=None if self.guide is None else self.guide.to(device),
         )
 
     def is_finite(self) -> bool:

@@ -30,6 +30,7 @@ class BaselineData:
     seed: int  # of everything random
     # probabilities that a search has asked for, by candidate: a second search does not ask again
     predictions: dict[Hashable, FloatArray] = field(default_factory=dict)
+    chosen: list[Hashable] = field(default_factory=list)  # results of all searches
 
     @cached_property
     def labelled(self) -> Index:
@@ -83,8 +84,7 @@ class BaselineData:
         a candidate, which is hashable. The rows at the positions `ignore` do not count. The result is
         `default` if cross-validation is impossible.
         """
-        held_out = np.concatenate([NO_ROWS, *(rows for _, rows in self.splits)])
-        counted = ~np.isin(held_out, ignore)
+        held_out, counted = self._select_held_out(ignore)
         if not counted.any():
             return default
         best, best_score = default, (-1.0, 0.0)
@@ -96,7 +96,24 @@ class BaselineData:
             score = (float((log_p.argmax(1) == truth).mean()), -nll(log_p, truth))
             if score > best_score:
                 best, best_score = candidate, score
+        self.chosen.append(best)
         return best
+
+    def true_probabilities(self, ignore: Index = NO_ROWS) -> FloatArray:
+        """Return cross-validated probabilities of the true classes `(n,)` under the last search's choice.
+
+        The rows at the positions `ignore` are left out.
+        """
+        held_out, counted = self._select_held_out(ignore)
+        if not counted.any():
+            return np.empty(0)
+        p = self.predictions[self.chosen[-1]][counted]
+        return np.asarray(p[np.arange(len(p)), self.labels[held_out[counted]]])
+
+    def _select_held_out(self, ignore: Index) -> tuple[Index, npt.NDArray[np.bool_]]:
+        """Return the positions of held-out rows, split after split, and a mask of those that count."""
+        held_out = np.concatenate([NO_ROWS, *(rows for _, rows in self.splits)])
+        return held_out, ~np.isin(held_out, ignore)
 
 
 def assign_folds(labels: IntArray, folds: int, *, rng: np.random.Generator) -> Ints:

@@ -19,6 +19,14 @@ class ConsistencyConfig(RampConfig):
     )
 
 
+class GuideConfig(RegulariserConfig):
+    """Parameters of `guide`."""
+
+    fade_epochs: float | None = Field(
+        None, gt=0, description="epochs over which the term fades to nothing; null = it stays"
+    )
+
+
 class FlowConsistencyConfig(RampConfig):
     """Parameters of `flow_consistency`."""
 
@@ -79,6 +87,14 @@ SPECS: dict[str, Spec] = {
         summary="Same class under both views: cross-entropy to the teacher's sharpened posterior",
         docs="The moving average of the model (Tarvainen and Valpola, 2017) classifies the weak view of an "
         "unlabelled row; its tempered and sharpened posterior is the student's target on the strong view.",
+    ),
+    "guide": RegulariserSpec(
+        config=GuideConfig,
+        build="flowgmm_cli.regularisers.terms:Guide",
+        summary="Cross-entropy of the strong view to class probabilities of simple methods",
+        docs="The methods of `eval --baselines` are fitted to the labels and averaged by cross-validated "
+        "log loss; their probabilities are targets (distillation, Hinton et al., 2015). It has no effect on "
+        "rows that are larger than memory.",
     ),
     "flow_consistency": RegulariserSpec(
         config=FlowConsistencyConfig,

@@ -15,6 +15,7 @@ from flowgmm_cli.regularisers.specs import (
     ConsistencyConfig,
     EntropyConfig,
     FlowConsistencyConfig,
+    GuideConfig,
     LogDetPenaltyConfig,
     MeanSeparationConfig,
     MixupConfig,
@@ -64,6 +65,29 @@ class Consistency(Term[ConsistencyConfig]):
         target = teacher_targets(teacher, batch, self.config.sharpening)
         student = torch.log_softmax(batch.student["strong"].joint_log_prob / batch.temperature, dim=1)
         return mean_of_sum(-(target * student).sum(), len(target))
+
+
+class Guide(Term[GuideConfig]):
+    r"""Cross-entropy of the student on the strong view to the guide: probabilities of simple methods.
+
+    The targets are computed once, before training, see `flowgmm_cli.training.guide`.
+    """
+
+    name = "guide"
+
+    def loss(self, model: Any, teacher: Any, batch: Batch) -> Tensor:
+        """Return the mean cross-entropy; 0 without a guide."""
+        strong = batch.student["strong"]
+        if batch.guide is None:
+            return strong.log_det.sum() * 0
+        student = torch.log_softmax(strong.class_log_prob / batch.temperature, dim=1)
+        return mean_of_sum(-(batch.guide * student).sum(), len(student))
+
+    def __call__(self, model: Any, teacher: Any, batch: Batch) -> Mapping[str, Tensor]:
+        """Return `{name: scalar}`."""
+        fade = self.config.fade_epochs
+        weight = 1.0 if fade is None else max(0.0, 1 - batch.epoch / fade)
+        return {self.name: weight * self.loss(model, teacher, batch)}
 
 
 class FlowConsistency(Term[FlowConsistencyConfig]):

@@ -31,6 +31,7 @@ from flowgmm_cli.recipe.variants import vary
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 from flowgmm_cli.training.distributed import Distributed
+from flowgmm_cli.training.guide import Guide, uses_guide
 from flowgmm_cli.training.model_init import initialise_model
 from flowgmm_cli.training.optim import create_ema_model
 from flowgmm_cli.training.plan import TrainingPlan, count_epochs
@@ -63,6 +64,7 @@ class TrainContext:
     group: Distributed = field(default_factory=Distributed)
     plan: TrainingPlan = field(default_factory=TrainingPlan)
     unknown: UnknownKinds | None = None  # rows of unknown kinds; None = nothing was found, or sought
+    guide: Guide | None = None  # simple methods whose probabilities a loss uses, fitted when first used
 
     def add_examples(self, labels: Tensor) -> Tensor:
         """Label the examples of unknown kinds: `labels` `(N,)` with numbers that follow the classes."""
@@ -135,10 +137,12 @@ class FitJob:
 
     def prepare(self, context: TrainContext, title: str) -> PreparedFit:
         """Build the model, its losses and its rows; `title` names the training in its progress."""
-        context = replace(context, recipe=self.settings(context.recipe))
+        recipe, guide = self.settings(context.recipe), context.guide
+        targets = guide.targets(self.labels) if guide and uses_guide(recipe) else None
+        context = replace(context, recipe=recipe)
         labels = context.add_examples(torch.from_numpy(self.labels))
         step, device = context.create_step(labels), context.engine.device
-        rows = replace(context.data.train, labels=labels).to(device)
+        rows = replace(context.data.train, labels=labels, guide=targets).to(device)
         return PreparedFit(context, step, rows, self.run, title)
 
 

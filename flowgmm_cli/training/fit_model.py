@@ -31,6 +31,7 @@ from flowgmm_cli.training.calibration import (
 )
 from flowgmm_cli.training.distributed import Distributed
 from flowgmm_cli.training.fit_job import FitJob, TrainContext, fit_all
+from flowgmm_cli.training.guide import Guide
 from flowgmm_cli.training.model_init import (
     prior_config,
     refine_class_prior,
@@ -73,6 +74,10 @@ def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
     recipe, labels = context.recipe, context.data.train.labels.numpy()
     plan = TrainingPlan(_stages(context, labels), context.callbacks)
     context = dataclasses.replace(context, plan=plan, callbacks=plan.callbacks)
+    guide = Guide(
+        context.data.train, classes=context.data.classes, seed=recipe.run.seed, note=context.callbacks.note
+    )
+    context = dataclasses.replace(context, guide=guide)
     unknown = _find_unknown(context)
     if unknown:
         context.callbacks.note(f"unknown  {unknown.describe()}")

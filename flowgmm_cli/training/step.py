@@ -84,6 +84,7 @@ class TrainingStep(nn.Module):
             step=step,
             epoch=epoch,
             generator=generator,
+            guide=unlabelled.guide,
         )
         terms = dict(self.objective(model, teacher, batch))
         for weight, regulariser in self.regularisers:

@@ -33,6 +33,7 @@ def step_batch() -> MakeBatch:
             step=0,
             epoch=epoch,
             generator=generator,
+            guide=torch.full_like(seen["strong"].class_log_prob.detach(), 0.5),
         )
 
     return make

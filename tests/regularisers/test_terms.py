@@ -197,3 +197,16 @@ def test_the_log_det_penalty_is_per_dimension(make_model: MakeModel, step_batch:
     assert term("log_det_penalty", student, batch).item() == pytest.approx(
         (log_det / 2).square().mean().item(), rel=1e-5
     )
+
+
+def test_the_guide_is_a_cross_entropy_that_may_fade(make_model: MakeModel, step_batch: MakeBatch) -> None:
+    student = make_model(seed=1)
+    batch = step_batch(student, epoch=5.0)
+    log_p = torch.log_softmax(batch.student["strong"].class_log_prob / batch.temperature, dim=1)
+    classes = log_p.argmax(1)
+    sure = replace(batch, guide=torch.nn.functional.one_hot(classes, log_p.shape[1]).float())
+    expected = -log_p.amax(1).mean().item()
+    assert term("guide", student, sure).item() == pytest.approx(expected)
+    assert term("guide", student, sure, fade_epochs=20).item() == pytest.approx(0.75 * expected)
+    assert term("guide", student, sure, fade_epochs=4).item() == 0
+    assert term("guide", student, replace(batch, guide=None)).item() == 0
