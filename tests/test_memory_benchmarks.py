@@ -79,7 +79,9 @@ def test_steps_of_large_tables_are_compared_with_steps_in_memory(
         return training.TrainingResult(what, rows, 0.1, next(times), 1.0, 300.0, 200.0, 100.0, 0.9)
 
     def measure_reading(path: Path, memory: float, processes: int) -> Any:
-        return training.ReadingResult(processes, 1e6 * processes, [1000 // processes] * processes)
+        return training.ReadingResult(
+            processes, 1e6 * processes, [1000 // processes] * processes, [1.0] * processes
+        )
 
     monkeypatch.setattr(training, "train", train)
     monkeypatch.setattr(training, "measure_reading", measure_reading)
@@ -89,7 +91,7 @@ def test_steps_of_large_tables_are_compared_with_steps_in_memory(
     assert [result["rows"] for result in measured] == [500, 10_000, 500, 10_000]
     printed = capsys.readouterr().out
     assert "a step takes 1.500 of its time in memory" in printed
-    assert "2.00 times as many; of the bytes of one they read 0.50 and 0.50" in printed
+    assert "2.00 times as many; of the bytes of one they read 0.50 and 0.50, of" in printed
     assert not list(tmp_path.glob("flowgmm-rows-*"))
 
 
