@@ -103,8 +103,8 @@ def rows_of_frame(frame: MemoryTable, trained: TrainedModel) -> Rows:
     reader = TableChunks(frame, input_schema(trained), ReadOptions(lambda text: None))
     rows, drift = [], Drift(trained, "X")
     for chunk in reader:
-        drift.add(chunk.rows)
-        rows.append(chunk.rows)
+        drift.add(chunk)
+        rows.append(chunk)
     _warn([*drift.notes(), *(warning.text for warning in drift.warnings())])
     return concatenate_rows(rows)
 

@@ -93,14 +93,14 @@ def select_rows(reader: RowReader, names: Sequence[str]) -> Rows:
     numbers = {int(name): name for name in names if name.isascii() and name.isdigit()}
     count = 0
     for chunk in reader:
-        ids = chunk.rows.ids.astype(str)
+        ids = chunk.ids.astype(str)
         found = [
             (by_id, place, str(ids[place])) for place in np.flatnonzero(np.isin(ids, list(names))).tolist()
         ]
         places = ((number - 1 - chunk.start, name) for number, name in numbers.items())
         found += [(by_number, place, name) for place, name in places if 0 <= place < len(chunk)]
         for table, place, name in found:
-            table.setdefault(name, (chunk.rows.take(np.array([place])), chunk.problems.get(place)))
+            table.setdefault(name, (chunk.take(np.array([place])), chunk.problems.get(place)))
         count = chunk.start + len(chunk)
         if set(names) <= by_id.keys():
             break
@@ -120,7 +120,7 @@ def read_first_rows(reader: RowReader, count: int | None) -> Rows:
     """Read the first `count` rows of an input; all of them for None."""
     chunks, total = [], 0
     for chunk in reader:
-        chunks.append(chunk.rows)
+        chunks.append(chunk)
         total += len(chunk)
         if count is not None and total >= count:
             break
@@ -151,7 +151,7 @@ def read_rows_at(reader: RowReader, places: Ints) -> Rows:
     for chunk in reader:
         inside = unique[(unique >= chunk.start) & (unique < chunk.start + len(chunk))] - chunk.start
         if len(inside):
-            parts.append(chunk.rows.take(inside))
+            parts.append(chunk.take(inside))
         if not len(unique) or chunk.start + len(chunk) > unique[-1]:
             break
     return concatenate_rows(parts).take(np.searchsorted(unique, places))

@@ -55,12 +55,11 @@ class Scorer:
 
     def preprocess(self, chunk: Chunk) -> tuple[Tensors, dict[int, str]]:
         """Return tensors of the usable rows, and the problems of the others."""
-        rows = chunk.rows
         split, refused = self.trained.preprocessor.apply_valid(
-            rows, self.context, skip=chunk.problems, with_inputs=self.trained.image is not None
+            chunk, self.context, skip=chunk.problems, with_inputs=self.trained.image is not None
         )
         problems = dict(chunk.problems)
-        problems |= {place: f"row {rows.ids[place]}: {reason}" for place, reason in refused.items()}
+        problems |= {place: f"row {chunk.ids[place]}: {reason}" for place, reason in refused.items()}
         self._raise_for(problems)
         return split, problems
 
@@ -72,9 +71,7 @@ class Scorer:
         finite = (rows.log_density.isfinite() & ~rows.log_posterior.isnan().any(dim=1)).numpy()
         if not finite.all():
             for place in np.flatnonzero(scorable)[~finite].tolist():
-                problems[place] = (
-                    f"row {chunk.rows.ids[place]}: the model's density of it is not a finite number"
-                )
+                problems[place] = f"row {chunk.ids[place]}: the model's density of it is not a finite number"
                 scorable[place] = False
             self._raise_for(problems)
             rows = take_rows(rows, np.flatnonzero(finite))
@@ -95,8 +92,8 @@ class Scorer:
             return full
 
         return Scores(
-            ids=chunk.rows.ids,
-            labels=chunk.rows.labels,
+            ids=chunk.ids,
+            labels=chunk.labels,
             scorable=scorable,
             log_probabilities=expand(rows.log_posterior.double().numpy()),
             log_density=expand(rows.log_density.numpy()),
@@ -116,11 +113,11 @@ class Scorer:
 
     def _find_seen(self, chunk: Chunk) -> Bools | None:
         """Return a mask of the rows with a label that the training used; None without such rows."""
-        labelled = np.union1d(np.flatnonzero(chunk.rows.labels >= 0), list(chunk.unknown_labels)).astype(int)
+        labelled = np.union1d(np.flatnonzero(chunk.labels >= 0), list(chunk.unknown_labels)).astype(int)
         if not len(labelled):
             return None
         seen = np.zeros(len(chunk), dtype=bool)
-        seen[labelled] = self.trained.find_labelled(chunk.rows.take(labelled))
+        seen[labelled] = self.trained.find_labelled(chunk.take(labelled))
         return seen if seen.any() else None
 
     def _raise_for(self, problems: Mapping[int, str]) -> None:
@@ -194,10 +191,8 @@ def score(
 def _add_rows(chunks: Iterable[Chunk], drift: Drift) -> Iterator[Chunk]:
     """Yield the chunks, and add their readable rows to `drift`."""
     for chunk in chunks:
-        rows = chunk.rows
-        if chunk.problems:
-            rows = rows.take(np.delete(np.arange(len(rows)), list(chunk.problems)))
-        drift.add(rows)
+        good = np.delete(np.arange(len(chunk)), list(chunk.problems))
+        drift.add(chunk.take(good) if chunk.problems else chunk)
         yield chunk
 
 

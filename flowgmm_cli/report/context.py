@@ -218,7 +218,7 @@ class ReportContext:
                 break
         if not total:
             raise DataError(f"{data} has no row that the model can use")
-        rows = concatenate_rows([chunk.rows for chunk in chunks])
+        rows = concatenate_rows(chunks)
         problems = [chunk.start + place for chunk in chunks for place in chunk.problems]
         split, refused = trained.preprocessor.apply_valid(
             rows, self.data_context, skip=problems, with_inputs=trained.image is not None

@@ -44,6 +44,10 @@ def detector_of(trained: TrainedModel) -> Detector:
     return fit_detector(trained.recipe.ood.scores, seen, seen, trained.model, 0)
 
 
+def chunk_of(rows: Rows, **values: Any) -> Chunk:
+    return Chunk(**vars(rows), **values)
+
+
 class Chunks:
     """A reader of given chunks, or of an error after them, that notes where those it has read begin."""
 
@@ -132,7 +136,7 @@ def spoiled(trained: TrainedModel) -> tuple[Rows, dict[int, str]]:
 def test_problems_keep_their_place(trained: TrainedModel) -> None:
     rows, problems = spoiled(trained)
     bad = [3, 5, 17, 38, 39]
-    reader = Chunks(Chunk(rows, 0, problems))
+    reader = Chunks(chunk_of(rows, problems=problems))
     found = whole(score(trained, reader, scores=("nll",), space="latent"))
     assert np.flatnonzero(~found.scorable).tolist() == bad
     assert sorted(found.problems) == bad
@@ -154,7 +158,7 @@ def test_a_bad_row_is_an_error_if_on_error_is_fail(trained: TrainedModel, place:
     rows, _ = spoiled(trained)
     rows = rows.take(np.array([0, 1, place, 2]))
     with pytest.raises(DataError, match=rf"x\.csv, row {rows.ids[2]}: ") as caught:
-        list(score(trained, Chunks(Chunk(rows, 0)), on_error="fail"))
+        list(score(trained, Chunks(chunk_of(rows)), on_error="fail"))
     assert "--on-error keep" in str(caught.value.hint)
 
 
@@ -183,7 +187,7 @@ def test_a_density_that_is_no_number_is_a_problem_of_its_row(trained: TrainedMod
 
 def test_only_a_few_chunks_are_read_ahead(trained: TrainedModel, threads: int) -> None:
     rows = own(trained)
-    chunks = [Chunk(rows.take(np.arange(start, start + 10)), start) for start in range(0, 300, 10)]
+    chunks = [chunk_of(rows.take(np.arange(start, start + 10)), start=start) for start in range(0, 300, 10)]
     reader = Chunks(*chunks)
     stream = score(trained, reader)
     for taken in range(5):
@@ -201,7 +205,7 @@ def test_a_closed_stream_leaves_no_threads(trained: TrainedModel) -> None:
 
 
 def test_an_error_of_the_reader_comes_through(trained: TrainedModel) -> None:
-    reader = Chunks(Chunk(own(trained).take(np.arange(4)), 0), DataError("cut short"))
+    reader = Chunks(chunk_of(own(trained).take(np.arange(4))), DataError("cut short"))
     with pytest.raises(DataError, match="cut short"):
         list(score(trained, reader))
 
@@ -213,7 +217,7 @@ def test_several_processes_give_the_rows_of_one(trained: TrainedModel, tmp_path:
     options: dict[str, Any] = {"scores": ("nll",), "space": "latent", "device": "cpu"}
 
     def read() -> Chunks:
-        return Chunks(Chunk(rows, 0, problems), Chunk(own(trained), len(rows)))
+        return Chunks(chunk_of(rows, problems=problems), chunk_of(own(trained), start=len(rows)))
 
     single = whole(score(trained, read(), **options))
     found = whole(score(trained, read(), **options, processes=2, folder=tmp_path))

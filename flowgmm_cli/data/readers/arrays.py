@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from flowgmm_cli.api import Column, Rows
+from flowgmm_cli.api import Column
 from flowgmm_cli.data.array_types import Array
 from flowgmm_cli.data.dates import parse_dates
 from flowgmm_cli.data.images.arrays import ImageConverter, images_fit
@@ -83,7 +83,7 @@ class ArrayReader:
             labels, unknown = unlabelled(count), dict[int, str]()
             if self._labels:
                 labels, unknown = self._encode_labels(label_strings(arrays[self._labels]))
-            yield Chunk(Rows(columns, labels, ids), start, unknown_labels=unknown)
+            yield Chunk(columns, labels, ids, start=start, unknown_labels=unknown)
             start += count
 
     def _match_arrays(self) -> dict[str, str]:

@@ -24,26 +24,23 @@ _MAX_TEXTS = 4096  # in a chunk: encoding one takes long
 
 
 @dataclass(frozen=True)
-class Chunk:
+class Chunk(Rows):
     """Consecutive rows of the input, in order.
 
+    Labels are indices into the class names, -1 for a missing label or an unknown class; ids are the cells of
+    the id column, else row numbers from 1, else (of images) paths.
+
     Attributes:
-        rows: labels are indices into the class names, -1 for a missing label or an unknown class; ids are the
-            cells of the id column, else row numbers from 1, else (of images) paths.
         start: number of rows before this chunk.
         problems: position in the chunk -> reason why the row cannot be scored; its cells are placeholders.
         unknown_labels: position in the chunk -> label that is no class of the model.
         kept: columns of the input to pass on, Arrow arrays `(N,)` by name.
     """
 
-    rows: Rows
-    start: int
+    start: int = 0
     problems: Mapping[int, str] = field(default_factory=dict)
     unknown_labels: Mapping[int, str] = field(default_factory=dict)
     kept: Mapping[str, Any] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
 
 @runtime_checkable
@@ -106,7 +103,8 @@ class MemoryReader:
     def __iter__(self) -> Iterator[Chunk]:
         for part in iterate_batches(len(self._rows), self._chunk_rows):
             rows = self._rows.take(np.arange(part.start, part.stop))
-            yield Chunk(rows, part.start, unknown_labels=within(self._unknown_labels, part))
+            unknown = within(self._unknown_labels, part)
+            yield Chunk(**vars(rows), start=part.start, unknown_labels=unknown)
 
 
 def within(items: Mapping[int, Item], part: slice) -> dict[int, Item]:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowgmm_cli.api import Column, Rows
+from flowgmm_cli.api import Column
 from flowgmm_cli.data.array_types import Array, Floats, Ints
 from flowgmm_cli.data.dates import parse_dates
 from flowgmm_cli.data.labels import UNLABELLED
@@ -77,7 +77,7 @@ class TableChunks:
         if match.id is not None and (empty := ids == None).any():  # noqa: E711 - elementwise
             ids = np.where(empty, row_numbers(start, len(batch)), ids)
         kept = {name: table.column(name).combine_chunks() for name in match.kept}
-        return Chunk(Rows(columns, labels, ids), start, problems, unknown, kept)
+        return Chunk(columns, labels, ids, start=start, problems=problems, unknown_labels=unknown, kept=kept)
 
 
 class LabelEncoder:

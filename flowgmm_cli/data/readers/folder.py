@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowgmm_cli.api import Rows, iterate_batches
+from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.data.array_types import Array, Ints
 from flowgmm_cli.data.images.arrays import convert_to_vectors
 from flowgmm_cli.data.images.encoded_images import SUFFIXES, EncodedImages, decode_images, list_files
@@ -67,8 +67,14 @@ class FolderReader:
             problems = raise_or_skip(
                 errors, name=self.name, locate=files.__getitem__, on_error=self._options.on_error
             )
-            rows = Rows({self._column.name: cells}, labels[part], np.array(files, dtype=object))
-            yield Chunk(rows, part.start, problems, within(unknown, part))
+            yield Chunk(
+                {self._column.name: cells},
+                labels[part],
+                np.array(files, dtype=object),
+                start=part.start,
+                problems=problems,
+                unknown_labels=within(unknown, part),
+            )
 
     def _read_images(self, files: list[str], image_format: ImageFormat) -> tuple[Array, dict[int, RowError]]:
         images = EncodedImages.in_folder(self._folder, files)

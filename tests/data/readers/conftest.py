@@ -96,16 +96,15 @@ def read() -> Callable[[RowReader], Read]:
     def make(reader: RowReader) -> Read:
         chunks = list(reader)
         assert [chunk.start for chunk in chunks] == np.cumsum([0, *map(len, chunks)])[:-1].tolist()
-        assert all(chunk.rows.labels.dtype == np.int64 for chunk in chunks)
+        assert all(chunk.labels.dtype == np.int64 for chunk in chunks)
         assert reader.total in (None, sum(map(len, chunks)))
         columns = {
-            name: np.concatenate([chunk.rows.columns[name] for chunk in chunks])
-            for name in chunks[0].rows.columns
+            name: np.concatenate([chunk.columns[name] for chunk in chunks]) for name in chunks[0].columns
         }
         return Read(
             columns,
-            np.concatenate([chunk.rows.labels for chunk in chunks]).tolist(),
-            np.concatenate([chunk.rows.ids for chunk in chunks]).tolist(),
+            np.concatenate([chunk.labels for chunk in chunks]).tolist(),
+            np.concatenate([chunk.ids for chunk in chunks]).tolist(),
             {chunk.start + at: why for chunk in chunks for at, why in chunk.problems.items()},
             {chunk.start + at: label for chunk in chunks for at, label in chunk.unknown_labels.items()},
         )

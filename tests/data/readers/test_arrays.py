@@ -108,7 +108,7 @@ def test_rows_are_writable(rows, vector, tmp_path, kind):
     path = tmp_path / f"t.{kind}"
     save(path, x)
     for chunk in rows(path, vector(2, 2), chunk_rows=4):
-        assert chunk.rows.columns["v"].flags.writeable  # torch warns of others
+        assert chunk.columns["v"].flags.writeable  # torch warns of others
 
 
 def test_idx_with_labels_beside_it(rows, read, vector, write):

@@ -98,10 +98,10 @@ def test_images_of_a_data_spec_stay_on_disk(rows, image, tmp_path):
         Image.fromarray(pixels).save(tmp_path / name / "1.png")
     spec = f"{{use: images, path: {tmp_path}, memory: 0.0, cache: never}}"
     (chunk,) = list(rows(spec, image(3, 4)))
-    assert isinstance(chunk.rows.columns["v"], LazyPixels)
+    assert isinstance(chunk.columns["v"], LazyPixels)
     expected = [np.asarray(Image.fromarray(one).convert("L")) for one in COLOUR[[1, 0]]]
-    np.testing.assert_array_equal(np.asarray(chunk.rows.columns["v"]), expected)
-    assert chunk.rows.labels.tolist() == [0, 1]
+    np.testing.assert_array_equal(np.asarray(chunk.columns["v"]), expected)
+    assert chunk.labels.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(

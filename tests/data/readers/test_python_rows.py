@@ -41,10 +41,10 @@ COLUMNS = {
 
 def test_columns_are_matched_by_name() -> None:
     chunk = read(COLUMNS, TABLE)
-    assert np.array_equal(chunk.rows.columns["width"], [1.5, np.nan, 3], equal_nan=True)
-    assert chunk.rows.columns["colour"].tolist() == ["red", None, "blue"]
-    assert chunk.rows.labels.tolist() == [1, -1, 0]
-    assert chunk.rows.ids.tolist() == ["p", "q", "r"]
+    assert np.array_equal(chunk.columns["width"], [1.5, np.nan, 3], equal_nan=True)
+    assert chunk.columns["colour"].tolist() == ["red", None, "blue"]
+    assert chunk.labels.tolist() == [1, -1, 0]
+    assert chunk.ids.tolist() == ["p", "q", "r"]
 
 
 def test_a_file_gives_the_same_rows(tmp_path: Path) -> None:
@@ -53,17 +53,17 @@ def test_a_file_gives_the_same_rows(tmp_path: Path) -> None:
     chunk = read(COLUMNS, TABLE)
     for where in (path, str(path)):
         file = read(where, TABLE)
-        assert file.rows.ids.tolist() == chunk.rows.ids.tolist()
-        assert file.rows.labels.tolist() == chunk.rows.labels.tolist()
-        assert np.array_equal(file.rows.columns["width"], chunk.rows.columns["width"], equal_nan=True)
+        assert file.ids.tolist() == chunk.ids.tolist()
+        assert file.labels.tolist() == chunk.labels.tolist()
+        assert np.array_equal(file.columns["width"], chunk.columns["width"], equal_nan=True)
 
 
 def test_arrays_can_be_columns() -> None:
     given = {"width": np.arange(3), "colour": np.array(["red", "blue", "red"])}
     chunk = read(given, TABLE)
-    assert chunk.rows.columns["width"].tolist() == [0, 1, 2]
-    assert chunk.rows.ids.tolist() == ["1", "2", "3"]
-    assert chunk.rows.labels.tolist() == [-1, -1, -1]
+    assert chunk.columns["width"].tolist() == [0, 1, 2]
+    assert chunk.ids.tolist() == ["1", "2", "3"]
+    assert chunk.labels.tolist() == [-1, -1, -1]
 
 
 def test_a_cell_that_is_no_number_is_a_problem_of_its_row() -> None:
@@ -76,23 +76,23 @@ def test_a_cell_that_is_no_number_is_a_problem_of_its_row() -> None:
 
 def test_an_array_holds_the_numeric_columns_in_order() -> None:
     chunk = read(np.array([[1, 2], [3, 4], [5, 6]]), NUMBERS)
-    assert chunk.rows.columns["a"].tolist() == [1.0, 3.0, 5.0]
-    assert chunk.rows.columns["b"].tolist() == [2.0, 4.0, 6.0]
-    assert read([[1, 2], [3, 4]], NUMBERS).rows.columns["a"].tolist() == [1.0, 3.0]
+    assert chunk.columns["a"].tolist() == [1.0, 3.0, 5.0]
+    assert chunk.columns["b"].tolist() == [2.0, 4.0, 6.0]
+    assert read([[1, 2], [3, 4]], NUMBERS).columns["a"].tolist() == [1.0, 3.0]
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (4, 2, 3)])
 def test_an_array_holds_images_flat_or_not(shape: tuple[int, ...]) -> None:
     array = np.arange(24.0).reshape(shape)
-    assert np.array_equal(read(array, IMAGES).rows.columns["pixels"], array.reshape(4, 2, 3))
-    assert np.array_equal(read({"pixels": array}, IMAGES).rows.columns["pixels"], array.reshape(4, 2, 3))
+    assert np.array_equal(read(array, IMAGES).columns["pixels"], array.reshape(4, 2, 3))
+    assert np.array_equal(read({"pixels": array}, IMAGES).columns["pixels"], array.reshape(4, 2, 3))
 
 
 @pytest.mark.parametrize("scale", [1.0, 1 / 255])
 def test_an_array_of_images_holds_pixels_or_fractions_as_in_a_file(scale: float) -> None:
     schema = InputSchema(columns=(Column("image", "image", (2, 3)),), class_names=("no", "yes"))
     pixels = np.arange(24).reshape(4, 2, 3) * 10
-    cells = read(pixels * scale, schema).rows.columns["image"]
+    cells = read(pixels * scale, schema).columns["image"]
     assert cells.dtype == np.uint8
     assert cells.tolist() == pixels.tolist()
 
@@ -110,7 +110,7 @@ def test_an_array_of_images_holds_pixels_or_fractions_as_in_a_file(scale: float)
     ],
 )
 def test_texts_are_texts(data: Any) -> None:
-    assert read(data, TEXTS).rows.columns["text"].tolist() == ["a", "b"]
+    assert read(data, TEXTS).columns["text"].tolist() == ["a", "b"]
 
 
 class ArrowFrame:
@@ -129,10 +129,10 @@ def test_data_frames_of_any_library_are_accepted(kind: pa.DataType) -> None:
     table = pa.table({name: pa.array(cells) for name, cells in columns.items()})
     table = table.append_column("width", pa.array([1.5, None, 3.0]))
     table = table.set_column(1, "colour", table["colour"].cast(kind))
-    expected = read(COLUMNS, TABLE).rows
+    expected = read(COLUMNS, TABLE)
     halves = ArrowFrame(pa.concat_tables([table[:1], table[1:]]))
     for frame in (table, halves, table.to_pandas(), table.to_pylist()):
-        rows = read(frame, TABLE).rows
+        rows = read(frame, TABLE)
         assert rows.ids.tolist() == expected.ids.tolist()
         assert rows.labels.tolist() == expected.labels.tolist()
         assert rows.columns["colour"].tolist() == ["red", None, "blue"]
@@ -147,21 +147,21 @@ def test_a_data_frame_keeps_categories_dates_and_missing_cells() -> None:
         "n": pd.array([1, None], dtype="Int64"),
         "kind": pd.Categorical(["b", None]),
     }
-    columns = read(pd.DataFrame(columns), schema).rows.columns
+    columns = read(pd.DataFrame(columns), schema).columns
     assert np.array_equal(columns["day"], [1714521600.0, np.nan], equal_nan=True)
     assert np.array_equal(columns["n"], [1.0, np.nan], equal_nan=True)
     assert columns["kind"].tolist() == ["b", None]
 
 
 def test_a_list_of_dicts_may_leave_cells_out() -> None:
-    rows = read([{"width": 1, "colour": "red"}, {"colour": "blue"}], TABLE).rows
+    rows = read([{"width": 1, "colour": "red"}, {"colour": "blue"}], TABLE)
     assert np.array_equal(rows.columns["width"], [1.0, np.nan], equal_nan=True)
 
 
 def test_rows_and_readers_are_accepted() -> None:
     rows = Rows({"a": np.zeros(2), "b": np.ones(2)}, np.array([0, -1]), np.array(["x", "y"], dtype=object))
-    assert read(rows, NUMBERS).rows.ids.tolist() == ["x", "y"]
-    assert read(MemoryReader(rows, "r"), NUMBERS).rows.ids.tolist() == ["x", "y"]
+    assert read(rows, NUMBERS).ids.tolist() == ["x", "y"]
+    assert read(MemoryReader(rows, "r"), NUMBERS).ids.tolist() == ["x", "y"]
 
 
 def test_an_object_with_columns_is_accepted_like_a_dict() -> None:
@@ -172,7 +172,7 @@ def test_an_object_with_columns_is_accepted_like_a_dict() -> None:
         def __getitem__(self, name: str) -> np.ndarray:
             return np.array([1.0, 2.0])
 
-    assert read(Frame(), NUMBERS).rows.columns["b"].tolist() == [1.0, 2.0]
+    assert read(Frame(), NUMBERS).columns["b"].tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(

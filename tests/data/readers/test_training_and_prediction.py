@@ -46,12 +46,10 @@ def read_for_prediction(path, form, notes=None, **options):
     chunks = list(open_rows(str(path), schema, context=context, **options))
     good = [np.delete(np.arange(len(chunk)), list(chunk.problems)) for chunk in chunks]
     cells = {
-        name: [
-            cell for chunk, rows in zip(chunks, good, strict=True) for cell in chunk.rows.columns[name][rows]
-        ]
+        name: [cell for chunk, rows in zip(chunks, good, strict=True) for cell in chunk.columns[name][rows]]
         for name in ("c", "t")
     }
-    codes = [code for chunk, rows in zip(chunks, good, strict=True) for code in chunk.rows.labels[rows]]
+    codes = [code for chunk, rows in zip(chunks, good, strict=True) for code in chunk.labels[rows]]
     return cells | {"kind": [SCHEMA.class_names[code] if code >= 0 else None for code in codes]}
 
 
@@ -188,7 +186,7 @@ def test_decimal_and_thousands_marks(tmp_path):
         (Column("x", "numeric"), Column("y", "numeric")), ("a",), settings=ReadSettings(None, None, ",", ".")
     )
     chunk = next(iter(open_rows(str(path), schema, context=DataContext(), on_error="keep")))
-    assert chunk.rows.columns["x"][:3].tolist() == [1234.5, 2.25, 1e-3]
+    assert chunk.columns["x"][:3].tolist() == [1234.5, 2.25, 1e-3]
     assert chunk.problems == {4: "line 6: column `x` wants a number, got `red`"}
 
 
