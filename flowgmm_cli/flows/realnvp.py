@@ -13,6 +13,7 @@ from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.flows.layers.affine import ActNorm, ElementwiseAffine, initialise_actnorms
 from flowgmm_cli.flows.layers.coupling import AffineCoupling, CouplingStack
 from flowgmm_cli.flows.layers.linear import LULinear, Permutation
+from flowgmm_cli.flows.layers.whitening import DiscriminantWhitening
 from flowgmm_cli.flows.specs import RealNVPConfig
 
 
@@ -20,8 +21,8 @@ class RealNVP(Sequential):
     """Affine couplings, with optional normalisation and mixing before each of them.
 
     The flow starts as the identity: a last permutation undoes random ones. With `actnorm`, `initialise` makes
-    it a standardisation of each feature. A single feature has no halves; its flow is a learned scale and
-    shift.
+    it a standardisation of each feature; with `whitening`, `initialise_from_labels` makes it that map. A flow
+    of a single feature, which has no halves, is a learned scale and shift.
 
     Args:
         features: length of the vector.
@@ -30,6 +31,7 @@ class RealNVP(Sequential):
         depth: number of hidden layers of a conditioner.
         scale_limit: bound on the absolute log-scale of one coupling.
         dropout: probability that a unit of a conditioner is dropped in training.
+        whitening: `discriminant` puts a `DiscriminantWhitening` before all couplings.
         actnorm: put an `ActNorm` before each coupling.
         mixing: layer that mixes the features before each coupling.
         generator: draws the weights and permutations, on the CPU.
@@ -51,6 +53,7 @@ class RealNVP(Sequential):
         depth: int = 2,
         scale_limit: float = 1.0,
         dropout: float = 0.0,
+        whitening: Literal["none", "discriminant"] = "none",
         actnorm: bool = False,
         mixing: Literal["none", "permutation", "lu"] = "none",
         generator: torch.Generator,
@@ -65,6 +68,7 @@ class RealNVP(Sequential):
             generator=generator,
         )
         layers: list[Bijection] = []
+        whitening_layer = DiscriminantWhitening(features) if whitening == "discriminant" else None
         if features == 1:
             layers.append(ActNorm(1) if actnorm else ElementwiseAffine(1))
         elif not actnorm and mixing == "none":
@@ -83,8 +87,19 @@ class RealNVP(Sequential):
                 layers.append(CouplingStack([coupling(flip=bool(index % 2))]))
             if mixing == "permutation":
                 layers.append(Permutation(torch.argsort(order)))
-        super().__init__(layers)
+        super().__init__([whitening_layer, *layers] if whitening_layer else layers)
         self.features = features
+
+    @property
+    def view_space(self) -> Bijection | None:
+        """Layer behind which views change features; None = views change the input of the flow."""
+        first = self.layers[0]
+        return first if isinstance(first, DiscriminantWhitening) else None
+
+    def initialise_from_labels(self, x: Tensor, labelled: Tensor, labels: Tensor) -> None:
+        """Fit the whitening to rows `x` `(N, features)` and to labelled rows with their `labels`."""
+        if isinstance(self.view_space, DiscriminantWhitening):
+            self.view_space.fit(x, labelled, labels)
 
     def initialise(self, x: Tensor) -> None:
         """Initialise every `ActNorm` from rows `x` `(batch, features)`."""

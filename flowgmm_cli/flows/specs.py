@@ -20,6 +20,11 @@ class RealNVPConfig(Config):
         lt=1,
         description="probability that a unit after a conditioner's first ReLU is dropped in training",
     )
+    whitening: Literal["none", "discriminant"] = Field(
+        "none",
+        description="fixed first layer: none, or the inverse root of the covariance within the classes, "
+        "estimated from the labelled rows; changes of features by `data.views` then act behind it",
+    )
     actnorm: bool = Field(False, description="standardise features before a coupling, initialised from data")
     mixing: Literal["none", "permutation", "lu"] = Field(
         "none",

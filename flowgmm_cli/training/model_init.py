@@ -69,10 +69,12 @@ def initialise_model(
     rng = generator(seed, "init")
     flow: Any = build_flow(recipe.flow, shape, rng).eval()  # no dropout
     dims = mixture_dims(config, x.shape[1], latent_sizes(flow))
+    is_labelled = labels >= 0
+    if hasattr(flow, "initialise_from_labels"):
+        flow.initialise_from_labels(x[:_CHUNK], x[is_labelled], labels[is_labelled])
     if hasattr(flow, "initialise"):  # data-dependent layers such as actnorm
         flow.initialise(x[:_CHUNK])
     # means are points of the latent space; a flow that starts as the identity maps each row to itself
-    is_labelled = labels >= 0
     others = _select_unlabelled(x, is_labelled) if config.means in USES_UNLABELLED else x[:0]
     labelled, unlabelled = (_latents(flow, rows) for rows in (x[is_labelled], others))
     rows = TrainingLatents(labelled, labels[is_labelled], unlabelled, classes + unknown, dims, unknown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -129,10 +129,15 @@ def build_step(
         for component in recipe.regularisers
     ]
     views, device = view_settings(recipe), model.mixture.means.device
+    common: dict[str, Any] = {
+        "preprocessor": preprocessor,
+        "device": device,
+        "space": getattr(model.flow, "view_space", None),
+    }
     return TrainingStep(
         model,
         objective,
         regularisers,
-        weak=build_pipeline("weak", views.weak, preprocessor=preprocessor, device=device),
-        strong=build_pipeline("strong", views.strong, preprocessor=preprocessor, device=device),
+        weak=build_pipeline("weak", views.weak, **common),
+        strong=build_pipeline("strong", views.strong, **common),
     )

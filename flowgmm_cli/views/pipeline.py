@@ -24,6 +24,7 @@ from flowgmm_cli.api import (
     View,
     ViewsConfig,
 )
+from flowgmm_cli.bijection import Bijection
 from flowgmm_cli.data.cache import cache_folder
 from flowgmm_cli.data.images.format import image_shape
 from flowgmm_cli.data.preprocessor import Preprocessor
@@ -53,6 +54,7 @@ class AugmentationPipeline:
         transforms: from the feature matrix to the input of the flow, in float32 on the device of the rows;
             given where rows start from the matrix, because it is changed or because a transform is random.
         features: changes of the input of the flow, first to last.
+        space: map behind which `features` act; None = the input of the flow itself.
     """
 
     name: Name
@@ -60,6 +62,7 @@ class AugmentationPipeline:
     inputs: Sequence[View] = ()
     transforms: Sequence[Transform] | None = None
     features: Sequence[View] = ()
+    space: Bijection | None = None
 
     def __call__(self, rows: Tensors, generator: torch.Generator) -> Tensor:
         """Return the input of the flow, `(N, D)`; random numbers come from `generator` alone."""
@@ -72,6 +75,12 @@ class AugmentationPipeline:
                     x = change(x, generator)
                 for transform in self.transforms:
                     x = transform.draw(x, generator)
+        if self.space is None or not self.features:
+            return self._change_features(x, generator)
+        with torch.no_grad():
+            return self.space.inverse(self._change_features(self.space(x)[0], generator))
+
+    def _change_features(self, x: Tensor, generator: torch.Generator) -> Tensor:
         for change in self.features:
             x = change(x, generator)
         return x
@@ -87,12 +96,17 @@ class AugmentationPipeline:
 
 
 def build_pipeline(
-    name: Name, views: Sequence[Component], *, preprocessor: Preprocessor | None, device: torch.device
+    name: Name,
+    views: Sequence[Component],
+    *,
+    preprocessor: Preprocessor | None,
+    device: torch.device,
+    space: Bijection | None = None,
 ) -> AugmentationPipeline:
     """Build the `views` that a recipe lists under `data.views.weak` or `data.views.strong`.
 
     The `preprocessor` may be None where no view changes inputs and no transform is random; `device` is that
-    of the rows.
+    of the rows; `space` is a map behind which changes of features act.
 
     Raises:
         RecipeError: a view changes images, and no column holds images.
@@ -101,14 +115,14 @@ def build_pipeline(
     features = [build(view) for view in select_level("features", views)]
     on_inputs = select_level("inputs", views)
     if not on_inputs and (preprocessor is None or not preprocessor.random):
-        return AugmentationPipeline(name, texts=texts, features=features)
+        return AugmentationPipeline(name, texts=texts, features=features, space=space)
     if preprocessor is None:
         raise ValueError("views of inputs need the preprocessor of the rows")
     # not every device has float64
     layers = copy.deepcopy(preprocessor.transforms).to(torch.float32).to(device).layers
     transforms = [layer for layer in layers if isinstance(layer, Transform)]
     inputs = [change for view in on_inputs for change in _on_image_columns(view, preprocessor)]
-    return AugmentationPipeline(name, texts=texts, inputs=inputs, transforms=transforms, features=features)
+    return AugmentationPipeline(name, texts, inputs, transforms, features, space)
 
 
 @dataclass(frozen=True)

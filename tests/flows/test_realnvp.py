@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from flowgmm_cli.api import Flow, FlowSpec
+from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.flows.layers.networks import Conditioner
 from flowgmm_cli.flows.realnvp import RealNVP, build
 from flowgmm_cli.flows.specs import SPECS, RealNVPConfig
 from flowgmm_cli.mixture.gaussian import GaussianMixture
+from flowgmm_cli.views.pipeline import AugmentationPipeline
 
 
 def make(d: int = 6, **kwargs: object) -> RealNVP:
@@ -96,3 +98,17 @@ def test_dropout_makes_a_flow_random_only_in_training() -> None:
     flow.eval()
     assert torch.equal(flow(x)[0], flow(x)[0])
     torch.testing.assert_close(flow.inverse(flow(x)[0]), x, atol=1e-4, rtol=0)
+
+
+def test_a_whitened_flow_starts_as_the_whitening_and_changes_features_behind_it() -> None:
+    flow = make(4, whitening="discriminant")
+    x, labels = torch.randn(60, 4) * torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.arange(60) % 3
+    assert torch.equal(flow(x)[0], x)
+    flow.initialise_from_labels(x, x, labels)
+    assert flow.view_space is not None
+    torch.testing.assert_close(flow(x)[0], flow.view_space(x)[0])
+    torch.testing.assert_close(flow.inverse(flow(x)[0]), x, atol=1e-4, rtol=1e-4)
+    shift = AugmentationPipeline("strong", features=[lambda z, generator: z + 1], space=flow.view_space)
+    changed = shift(Tensors(x), torch.Generator())
+    torch.testing.assert_close(flow.view_space(changed)[0], flow.view_space(x)[0] + 1)
+    assert make(4).view_space is None
