@@ -23,6 +23,7 @@ from flowgmm_cli.api import (
     ScoreInputs,
     iterate_batches,
 )
+from flowgmm_cli.conformal import HeldOutLabels
 from flowgmm_cli.data.array_types import Bools, Hashes
 from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.data.images.format import image_column
@@ -65,7 +66,8 @@ class TrainedModel:
 
     `sampling_model` is the model to draw samples from, None for `model` itself: the same flows, with
     components moved to the rows' mean latents, see `flowgmm_cli.inference.sampling.recentre_components`.
-    `labelled_rows` are `row_hashes` of the rows whose labels the training used, ascending.
+    `labelled_rows` are `row_hashes` of the rows whose labels the training used, ascending; `held_out` are
+    labels that folds or a validation split have held out.
     """
 
     recipe: Recipe  # recipe of the training
@@ -77,6 +79,7 @@ class TrainedModel:
     detector: Detector | None = None  # fitted out-of-distribution scores; None before they are fitted
     sampling_model: Model | None = None
     labelled_rows: Hashes | None = None  # `(n,)`; None for a model of an earlier version
+    held_out: HeldOutLabels = field(default_factory=lambda: HeldOutLabels.concatenate([]))
 
     @property
     def image(self) -> Column | None:
@@ -122,6 +125,8 @@ class TrainedModel:
             tensors |= {f"source.{index}.{name}": value for name, value in mixture}
         if self.labelled_rows is not None:
             tensors["rows.labelled"] = torch.from_numpy(self.labelled_rows.view(np.int64))
+        if len(self.held_out):
+            tensors |= {f"held_out.{name}": torch.from_numpy(a) for name, a in vars(self.held_out).items()}
         write_model(
             folder,
             {
@@ -191,8 +196,14 @@ class TrainedModel:
         sampling_model = _replace_mixtures(model, select_prefix("source.", tensors))
         facts, labelled = dict(values["facts"]), tensors.get("rows.labelled")
         rows = None if labelled is None else labelled.numpy().view(np.uint64)
+        arrays = {name: value.numpy() for name, value in select_prefix("held_out.", tensors).items()}
+        held_out = (
+            HeldOutLabels.restore(arrays, len(class_names)) if arrays else HeldOutLabels.concatenate([])
+        )
         model.eval()
-        return cls(recipe, preprocessor, model, class_names, facts, members, detector, sampling_model, rows)
+        return cls(
+            recipe, preprocessor, model, class_names, facts, members, detector, sampling_model, rows, held_out
+        )
 
 
 @torch.no_grad()

@@ -18,10 +18,10 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from flowgmm_cli.api import DataContext, Rows, ScoreInputs, plain_value
 from flowgmm_cli.data.tensors import Tensors
-from flowgmm_cli.devices import Engine, create_engine, deterministic, find_device
-from flowgmm_cli.errors import DataError, FlowgmmError, PluginError, RecipeError, RunError
+from flowgmm_cli.devices import deterministic
+from flowgmm_cli.errors import DataError, PluginError, RecipeError, RunError, UsageError
 from flowgmm_cli.estimator.labels import mark_unlabelled, read_labels, select_labelled
-from flowgmm_cli.estimator.recipe import ARRAY, FRAME, SOURCE, build_recipe
+from flowgmm_cli.estimator.recipe import ARRAY, FRAME, build_recipe, choose_engine, to_value_error
 from flowgmm_cli.estimator.rows import (
     explain_array,
     frame_of_features,
@@ -33,7 +33,6 @@ from flowgmm_cli.estimator.rows import (
 )
 from flowgmm_cli.files import MALFORMED, read_json, write_json
 from flowgmm_cli.inference.row_summary import summarise_rows
-from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 from flowgmm_cli.training.fit_job import TrainContext
@@ -155,11 +154,11 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Class
             else:
                 split = split_of_frame(frame, recipe, names, codes)
             data = prepare_rows(recipe, split, DataContext())
-            engine = _engine(recipe, data.preprocessor.dim)
+            engine = choose_engine(recipe, data.preprocessor.dim)
             with deterministic(recipe.run.deterministic):
                 learned = fit_model(TrainContext(recipe, data, engine, Callbacks(), Interrupt()))
         except (DataError, PluginError, RecipeError) as error:
-            raise _to_value_error(error) from error
+            raise to_value_error(error) from error
         facts = {
             "calibration": learned.calibration.to_dict(),
             "rows": data.counts(),
@@ -167,8 +166,9 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Class
         }
         if frame is not None:
             facts["training_rows"] = summarise_rows(data.rows.train, data.preprocessor.columns)
+        model, names, members = learned.model.cpu(), data.rows.class_names, learned.members
         trained = TrainedModel(
-            recipe, data.preprocessor, learned.model.cpu(), data.rows.class_names, facts, learned.members
+            recipe, data.preprocessor, model, names, facts, members, held_out=learned.held_out
         )
         return self._set_fitted(trained, classes, learned.steps)
 
@@ -177,13 +177,27 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Class
         codes = self._encode(X).log_posterior.numpy().argmax(axis=1)
         return np.asarray(self.classes_[codes])
 
+    def predict_set(self, X: Any, coverage: float = 0.9, *, by_class: bool = False) -> npt.NDArray[np.bool_]:  # noqa: N803
+        """Return a mask of the classes in the set of each row, `(N, K)`, in the order of `classes_`.
+
+        The sets hold the class of a share `coverage` of the rows, or of the rows of each class, by split
+        conformal prediction on the labels that the calibration held out; `ValueError` if these are too few.
+        A set may be empty.
+        """
+        check_is_fitted(self)
+        trained = self.trained_
+        try:
+            thresholds = trained.held_out.class_thresholds(coverage, trained.class_names, by_class=by_class)
+        except (DataError, UsageError) as error:
+            raise to_value_error(error) from error
+        return thresholds.sets(self._encode(X).log_posterior.numpy())
+
     def predict_unknown(self, X: Any) -> Matrix:  # noqa: N803
         """Return the probability that a row belongs to none of the classes, `(N,)`.
 
         It is 0 unless the mixture has nameless components, see `prior.unknown` of a recipe.
         """
-        rows = self._encode(X)
-        return np.asarray(self.trained_.model.p_unknown(rows.latents).double().numpy())
+        return np.asarray(self.trained_.model.p_unknown(self._encode(X).latents).double().numpy())
 
     def predict_proba(self, X: Any) -> Matrix:  # noqa: N803
         """Return calibrated probabilities `(N, K)`, in the order of `classes_`."""
@@ -332,19 +346,4 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Class
         try:
             return rows_of_frame(frame, self.trained_)
         except DataError as error:
-            raise _to_value_error(error) from error
-
-
-def _to_value_error(error: FlowgmmError) -> ValueError:
-    """Return the same error without places in a file or on a command line."""
-    details = [
-        line.removeprefix(SOURCE).removesuffix(" (from the command line)").strip() for line in error.details
-    ]
-    return ValueError("; ".join([error.message, *details]))
-
-
-def _engine(recipe: Recipe, features: int) -> Engine:
-    """Choose float32 on a CPU, since `auto` depends on a measurement that may differ between calls."""
-    automatic = recipe.train.precision == "auto" and find_device(recipe.run.device).type == "cpu"
-    precision = "fp32" if automatic else recipe.train.precision
-    return create_engine(device=recipe.run.device, precision=precision, features=features)
+            raise to_value_error(error) from error

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from flowgmm_cli.api import plain_value
-from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.devices import Engine, create_engine, find_device
+from flowgmm_cli.errors import FlowgmmError, RecipeError
 from flowgmm_cli.recipe.load import load_recipe, parse_resolved
 from flowgmm_cli.recipe.schema import Recipe
 
@@ -94,3 +95,18 @@ def build_recipe(
         values = {"version": 1, **plain_value(given)}
     values["data"] = {"use": source["use"], **values.get("data", {})}
     return parse_resolved(values, SOURCE, words, overlays=overlays)
+
+
+def to_value_error(error: FlowgmmError) -> ValueError:
+    """Return the same error without places in a file or on a command line."""
+    details = [
+        line.removeprefix(SOURCE).removesuffix(" (from the command line)").strip() for line in error.details
+    ]
+    return ValueError("; ".join([error.message, *details]))
+
+
+def choose_engine(recipe: Recipe, features: int) -> Engine:
+    """Choose float32 on a CPU, since `auto` depends on a measurement that may differ between calls."""
+    automatic = recipe.train.precision == "auto" and find_device(recipe.run.device).type == "cpu"
+    precision = "fp32" if automatic else recipe.train.precision
+    return create_engine(device=recipe.run.device, precision=precision, features=features)

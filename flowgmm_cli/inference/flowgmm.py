@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from flowgmm_cli.api import Column, DataContext
-from flowgmm_cli.data.array_types import Floats
+from flowgmm_cli.data.array_types import Bools, Floats
 from flowgmm_cli.data.readers.base import MemoryReader, RowReader
 from flowgmm_cli.data.readers.python_rows import RowsLike, open_input
 from flowgmm_cli.data.readers.row_errors import OnError
@@ -128,6 +128,26 @@ class FlowGMM:
     def predict_proba(self, data: RowsLike | None = None, *, on_error: OnError = "keep") -> Floats:
         """Return calibrated probabilities `(N, K)`, in the order of `class_names`."""
         return self._score(data, on_error=on_error).probabilities
+
+    def predict_set(
+        self,
+        data: RowsLike | None = None,
+        *,
+        coverage: float = 0.9,
+        by_class: bool = False,
+        on_error: OnError = "keep",
+    ) -> Bools:
+        """Return a mask of the classes in the set of each row, `(N, K)`, in the order of `class_names`.
+
+        The sets hold the class of a share `coverage` of the rows, or of the rows of each class, by the labels
+        that folds or a validation split have held out in training.
+
+        Raises:
+            DataError: too few labels were held out.
+        """
+        held_out = self.trained.held_out
+        thresholds = held_out.class_thresholds(coverage, self.class_names, by_class=by_class)
+        return thresholds.sets(self._score(data, on_error=on_error).log_probabilities)
 
     def embed(
         self,

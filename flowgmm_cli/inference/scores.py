@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flowgmm_cli.conformal import Thresholds
 from flowgmm_cli.data.array_types import Array, Bools, Columns, Floats, Ints
 from flowgmm_cli.errors import UsageError, did_you_mean
 from flowgmm_cli.evaluation.result_warnings import ResultWarning
@@ -70,9 +71,10 @@ class Scores(TableResult):
     warnings: tuple[ResultWarning, ...] = ()  # differences between the input and the training rows
     # mask of the labelled rows that equal a row whose label the training used, `(N,)`; None = no row is
     seen: Bools | None = None
-    p_unknown: Floats | None = (
-        None  # probability of an unknown kind, `(N,)`; None without nameless components
-    )
+    # probability of an unknown kind, `(N,)`; None without nameless components
+    p_unknown: Floats | None = None
+    thresholds: Thresholds | None = None  # of classes in a set; None if no sets were requested
+    min_confidence: float | None = None  # rows with a lower confidence get no prediction; None = all get one
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -97,6 +99,18 @@ class Scores(TableResult):
     def confidence(self) -> Floats:
         """Probability of the predicted class, `(N,)`."""
         return np.asarray(self.probabilities.max(axis=1))
+
+    @property
+    def sets(self) -> Bools:
+        """Mask of the classes in the set of each row, `(N, K)`; an unscorable row has none."""
+        if self.thresholds is None:
+            raise ValueError("no sets of classes were requested")
+        return self.thresholds.sets(self.log_probabilities)
+
+    @property
+    def abstained(self) -> Bools:
+        """Mask of the rows whose confidence is below `min_confidence`, `(N,)`."""
+        return self.confidence < (-np.inf if self.min_confidence is None else self.min_confidence)
 
     @property
     def ood_score(self) -> Floats:
@@ -126,17 +140,29 @@ class Scores(TableResult):
         """Return the columns of predictions; `Writer` describes how missing cells are marked.
 
         They are `id, prediction, confidence, ood_score, is_ood`, `p_<class>` for each class, and `p_unknown`
-        for a model with nameless components.
+        for a model with nameless components; `classes` and `n_classes` with sets, and `abstained` with a
+        least confidence.
         """
         probabilities = self.probabilities.astype(np.float32)
-        values = [self.ids, self.prediction, probabilities.max(axis=1)]
+        prediction = self.prediction
+        prediction[self.abstained] = None
+        values = [self.ids, prediction, probabilities.max(axis=1)]
         if self.rule is not None:
             values += [self.ood_score.astype(np.float32), np.ma.array(self.is_ood, mask=~self.scorable)]
         by_class = list(probabilities.T)
         if self.p_unknown is not None:
             by_class.append(self.p_unknown.astype(np.float32))
         names = probability_columns(self.class_names, unknown=self.p_unknown is not None)
-        return dict(zip((*PREDICTION_COLUMNS[: len(values)], *names), (*values, *by_class), strict=True))
+        columns = dict(zip((*PREDICTION_COLUMNS[: len(values)], *names), (*values, *by_class), strict=True))
+        if self.thresholds is not None:
+            sets, class_names = self.sets, np.array(self.class_names, dtype=object)
+            texts = np.array(["|".join(class_names[row]) for row in sets], dtype=object)
+            texts[~self.scorable] = None
+            columns["classes"] = texts
+            columns["n_classes"] = np.ma.array(sets.sum(axis=1), mask=~self.scorable)
+        if self.min_confidence is not None:
+            columns["abstained"] = np.ma.array(self.abstained, mask=~self.scorable)
+        return columns
 
     @classmethod
     def concatenate(cls, parts: Sequence[Scores]) -> Scores:
@@ -212,9 +238,11 @@ class Totals:
     """Counts over a stream of `n` rows.
 
     `unscorable` rows could not be scored, with the `reasons` of the first `MAX_REASONS` of them. `flagged`
-    rows are out of distribution by the rule. `predicted` counts the rows of each predicted class. `labelled`
-    rows were scored and have a label. The training used `seen` of these labels; `correct` predictions agree
-    with the others. `unknown` counts labels that are no class of the model, for which no prediction is right.
+    rows are out of distribution by the rule. `predicted` counts the rows of each predicted class; `abstained`
+    rows have no prediction. `labelled` rows were scored and have a label. The training used `seen` of these
+    labels; of the others `tested` rows have a prediction, which is right for `correct` rows, and `covered`
+    rows have their class in the set. `unknown` counts labels that are no class of the model, for which no
+    prediction is right. `set_sizes` counts the rows with a set of each size.
     """
 
     n: int = 0
@@ -224,7 +252,11 @@ class Totals:
     predicted: Counter[str] = field(default_factory=Counter)
     labelled: int = 0
     seen: int = 0
+    abstained: int = 0
+    tested: int = 0
     correct: int = 0
+    covered: int = 0
+    set_sizes: Counter[int] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
     started: float = field(default_factory=time.perf_counter)
 
@@ -233,12 +265,20 @@ class Totals:
         self.n += len(scores)
         self.unscorable += int((~scores.scorable).sum())
         self.reasons += list(scores.problems.values())[: MAX_REASONS - len(self.reasons)]
-        counts, known = np.bincount(scores.classes + 1, minlength=len(scores.class_names) + 1), scores.known
+        predicted, known = np.where(scores.abstained, -1, scores.classes), scores.known
+        counts = np.bincount(predicted + 1, minlength=len(scores.class_names) + 1)
         self.predicted.update(dict(zip(scores.class_names, counts[1:].tolist(), strict=True)))
         testable = scores.testable
         self.labelled += int(known.sum())
         self.seen += int(known.sum() - testable.sum())
-        self.correct += int((scores.classes == scores.labels)[testable].sum())
+        self.abstained += int(scores.abstained.sum())
+        self.tested += int((testable & ~scores.abstained).sum())
+        self.correct += int((predicted == scores.labels)[testable & ~scores.abstained].sum())
+        if scores.thresholds is not None:
+            sets, labels = scores.sets, scores.labels
+            self.set_sizes.update(sets[scores.scorable].sum(axis=1).tolist())
+            rows = np.flatnonzero(testable & (labels >= 0))
+            self.covered += int(sets[rows, labels[rows]].sum())
         self.unknown.update(label for place, label in scores.unknown_labels.items() if known[place])
         if scores.rule:
             self.flagged += int(scores.is_ood.sum())
@@ -256,5 +296,4 @@ class Totals:
     @property
     def accuracy(self) -> float | None:
         """Share of correct predictions for labels that the training has not used; None without such rows."""
-        tested = self.labelled - self.seen
-        return self.correct / tested if tested else None
+        return self.correct / self.tested if self.tested else None

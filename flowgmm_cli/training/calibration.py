@@ -82,6 +82,7 @@ class OutOfFold:
         rows: positions among the training rows `(n,)`.
         folds: number of the fold that held out the row `(n,)`.
         unlabelled: of the same unlabelled rows under every model, `(models, m, K)`; m may be 0.
+        nameless: log-densities of the nameless components for the labelled rows, `(n, M)`; M may be 0.
     """
 
     log_joint: LogJoint
@@ -89,6 +90,7 @@ class OutOfFold:
     rows: npt.NDArray[np.int64]
     folds: npt.NDArray[np.int64]
     unlabelled: LogJoint
+    nameless: LogJoint
 
 
 def collect_out_of_fold(
@@ -98,12 +100,15 @@ def collect_out_of_fold(
     sample = sample_unlabelled(labels)
     pairs = list(zip(models, folds, strict=True))
     rows = np.concatenate([fold.held_out for fold in folds])
+    latents = [encode(model, fold.held_out) for model, fold in pairs]
+    classes = latents[0].class_log_prob.shape[1]
     return OutOfFold(
-        log_joint=np.concatenate([_log_joint(encode(model, fold.held_out)) for model, fold in pairs]),
+        log_joint=np.concatenate([_log_joint(part) for part in latents]),
         labels=labels[rows],
         rows=rows,
         folds=np.repeat(np.arange(len(folds)), [len(fold.held_out) for fold in folds]),
         unlabelled=np.stack([_log_joint(encode(model, sample)) for model in models]),
+        nameless=np.concatenate([part.joint_log_prob[:, classes:].numpy() for part in latents]),
     )
 
 
@@ -246,19 +251,28 @@ def set_calibration(model: Model, calibration: Calibration) -> None:
 
 def calibrate_folds(
     config: CalibrationConfig, out_of_fold: OutOfFold, *, temperature: float
-) -> npt.NDArray[np.float64]:
-    """Return calibrated log-probabilities `(n, K)`, each fold's by a temperature fitted to the other folds.
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Calibrate the predictions of each fold by a temperature fitted to the other folds.
 
     `temperature` is that of the objective, for too few labels.
+
+    Returns:
+        Log-probabilities of the classes `(n, K)`, and `p_unknown` `(n,)`.
     """
-    result = np.empty(out_of_fold.log_joint.shape)
+    from scipy.special import softmax
+
+    result, p_unknown = np.empty(out_of_fold.log_joint.shape), np.zeros(len(out_of_fold.labels))
+    classes = out_of_fold.log_joint.shape[1]
     for fold in np.unique(out_of_fold.folds):
         own = out_of_fold.folds == fold
         fitted = (1.0 if config.method == "none" else temperature), 0.0
         if config.method != "none" and (~own).sum() >= _MIN_LABELS:
             fitted = _fit_temperature(config, out_of_fold.log_joint[~own], out_of_fold.labels[~own])
         result[own] = temper_log_joint(out_of_fold.log_joint[own], *fitted)
-    return result
+        if out_of_fold.nameless.shape[1]:
+            joint = np.concatenate([out_of_fold.log_joint[own], out_of_fold.nameless[own]], axis=1)
+            p_unknown[own] = softmax(joint / fitted[0], axis=1)[:, classes:].sum(1)
+    return result, p_unknown
 
 
 def _log_joint(latents: Latents) -> LogJoint:

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from flowgmm_cli.api import Latents
+from flowgmm_cli.conformal import HeldOutLabels
 from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.mixture.unknown import UnknownKinds, find_unknown
 from flowgmm_cli.model import Ensemble, Model
@@ -24,6 +26,7 @@ from flowgmm_cli.training.calibration import (
     Fold,
     OutOfFold,
     calibrate,
+    calibrate_folds,
     calibration_folds,
     set_calibration,
     split_labelled,
@@ -38,6 +41,7 @@ from flowgmm_cli.training.model_init import (
     select_rows,
 )
 from flowgmm_cli.training.plan import Stage, TrainingPlan
+from flowgmm_cli.training.prepare import PreparedData
 from flowgmm_cli.training.search import SearchResult, search
 from flowgmm_cli.training.trainer import FitResult
 
@@ -53,6 +57,8 @@ class FittedModel:
         out_of_fold: predictions for labels that a training has not seen; None if no label was held out.
         temperature: temperature of the objective.
         unknown: rows of unknown kinds among the unlabelled rows; None if nothing was found.
+        cross_fitted: calibrated log-probabilities and `p_unknown` of the rows of `out_of_fold`.
+        held_out: labels that a training has not seen, of folds and of validation rows.
     """
 
     model: Model
@@ -64,6 +70,8 @@ class FittedModel:
     out_of_fold: OutOfFold | None
     temperature: float
     unknown: UnknownKinds | None
+    cross_fitted: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None
+    held_out: HeldOutLabels
 
 
 def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
@@ -98,7 +106,34 @@ def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
         refine_class_prior(model, context.data.train.x, calibration.likelihoods)
     steps = sum(fit.progress.step for fit in fits)
     out_of_fold = result.cross_fitted() if result else calibration.out_of_fold
-    return FittedModel(model, members, calibration, fits[0], steps, result, out_of_fold, temperature, unknown)
+    cross_fitted, held_out = None, []
+    if out_of_fold:
+        cross_fitted = calibrate_folds(recipe.calibration, out_of_fold, temperature=temperature)
+        held_out.append(HeldOutLabels.collect(cross_fitted[0], out_of_fold.labels, cross_fitted[1]))
+    if val := _validation(context.data, model):
+        log_prob, p_unknown = model.log_posterior(val[0]).numpy(), model.p_unknown(val[0]).numpy()
+        known = val[1] >= 0
+        held_out.append(HeldOutLabels.collect(log_prob[known], val[1][known], p_unknown[known]))
+    return FittedModel(
+        model=model,
+        members=members,
+        calibration=calibration,
+        first=fits[0],
+        steps=steps,
+        search=result,
+        out_of_fold=out_of_fold,
+        temperature=temperature,
+        unknown=unknown,
+        cross_fitted=cross_fitted,
+        held_out=HeldOutLabels.concatenate(held_out),
+    )
+
+
+def _validation(data: PreparedData, model: Model) -> tuple[Latents, npt.NDArray[np.int64]] | None:
+    """Return latents and labels of the validation rows; None without labels."""
+    if data.val is None or not bool((data.val.labels >= 0).any()):
+        return None
+    return encode(model, data.val.x), data.val.labels.numpy()
 
 
 @torch.no_grad()
@@ -182,9 +217,6 @@ def _calibrate(
     result: SearchResult | None,
 ) -> Calibration:
     recipe, data = context.recipe, context.data
-    val = None
-    if data.val is not None and bool((data.val.labels >= 0).any()):
-        val = encode(model, data.val.x), data.val.labels.numpy()
 
     def train_folds(folds: Sequence[Fold]) -> list[Model]:
         # one member suffices: the confidence of all of them together is measured on unlabelled rows
@@ -194,7 +226,7 @@ def _calibrate(
 
     return calibrate(
         recipe.calibration,
-        val=val,
+        val=_validation(data, model),
         labels=labels,
         temperature=temperature,
         train_folds=train_folds,

@@ -28,12 +28,11 @@ from flowgmm_cli.inference.ood_fit import describe_ood, fit_ood, require_scores
 from flowgmm_cli.inference.row_summary import summarise_rows
 from flowgmm_cli.inference.sampling import recentre_components
 from flowgmm_cli.processes import process_info
-from flowgmm_cli.recipe.schema import CalibrationConfig, Recipe
+from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.run_info import timestamp
 from flowgmm_cli.runs import Run, Status, link_latest
 from flowgmm_cli.seeds import seeded_layers
 from flowgmm_cli.trained_model import TrainedModel
-from flowgmm_cli.training.calibration import calibrate_folds
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 from flowgmm_cli.training.dataset import step_generator
 from flowgmm_cli.training.distributed import Distributed
@@ -182,7 +181,7 @@ def _train(train_context: TrainContext, run: Run, context: DataContext) -> Train
     fitted = fit_model(train_context, run=run)
     trained = _save(train_context, fitted, run, context)
     run.update(unknown=trained.facts["unknown"])  # the evaluation reads it
-    cross_fitted = _evaluate_cross_fitted(train_context.recipe.calibration, fitted, data, run)
+    cross_fitted = _evaluate_cross_fitted(fitted, data, run)
     test = _test(trained, data, run)
     results = test or cross_fitted
     if results:
@@ -239,6 +238,7 @@ def _save(train_context: TrainContext, fitted: FittedModel, run: Run, context: D
         detector=detector,
         sampling_model=recentre_components(trained.model, data.train.x),
         labelled_rows=_hash_labelled_rows(data),
+        held_out=fitted.held_out,
         facts={**facts, "ood": ood},
     )
     train_context.callbacks.note(f"ood     {describe_ood(ood)}")
@@ -253,17 +253,15 @@ def _hash_labelled_rows(data: PreparedData) -> npt.NDArray[np.uint64]:
     return np.unique(np.concatenate([row_hashes(rows.take(rows.labels >= 0), columns) for rows in used]))
 
 
-def _evaluate_cross_fitted(
-    config: CalibrationConfig, fitted: FittedModel, data: PreparedData, run: Run
-) -> Evaluation | None:
+def _evaluate_cross_fitted(fitted: FittedModel, data: PreparedData, run: Run) -> Evaluation | None:
     """Write and evaluate the predictions of the folds; None without folds."""
     rows, held_out = data.rows, fitted.out_of_fold
-    if held_out is None:
+    if held_out is None or fitted.cross_fitted is None:
         return None
     predictions = collect_cross_fitted(
         rows.train,
         rows.columns,
-        calibrate_folds(config, held_out, temperature=fitted.temperature),
+        fitted.cross_fitted[0],
         rows.class_names,
         positions=held_out.rows,
         folds=held_out.folds,

@@ -112,7 +112,8 @@ class SearchResult:
         if not parts or not len(parts[0].labels):
             return None
         log_joint, unlabelled = _mean([part.log_joint for part in parts]), [part.unlabelled for part in parts]
-        return replace(parts[0], log_joint=log_joint, unlabelled=_mean(unlabelled))
+        nameless = _mean([part.nameless for part in parts])
+        return replace(parts[0], log_joint=log_joint, unlabelled=_mean(unlabelled), nameless=nameless)
 
     def cross_fitted(self) -> OutOfFold | None:
         """Mean predictions of the candidates that are kept without the labels of each row's fold.
@@ -123,13 +124,14 @@ class SearchResult:
         mean = self.mean_out_of_fold()
         if mean is None:
             return None
-        log_joint = np.empty_like(mean.log_joint)
+        log_joint, nameless = np.empty_like(mean.log_joint), np.empty_like(mean.nameless)
         for fold in np.unique(mean.folds):
             ranked = sorted(self.results, key=lambda candidate: -candidate.score_without(fold))
             own = mean.folds == fold
-            parts = [candidate.out_of_fold.log_joint[own] for candidate in ranked[: len(self.kept)]]
-            log_joint[own] = _mean(parts)
-        return replace(mean, log_joint=log_joint)
+            parts = [candidate.out_of_fold for candidate in ranked[: len(self.kept)]]
+            log_joint[own] = _mean([part.log_joint[own] for part in parts])
+            nameless[own] = _mean([part.nameless[own] for part in parts])
+        return replace(mean, log_joint=log_joint, nameless=nameless)
 
     def describe_gain(self) -> str:
         """Compare the kept candidates with the recipe as it is, by log loss on labels not seen.
@@ -251,7 +253,9 @@ def rank(results: list[CandidateResult], recipe: Recipe, *, keep: int, classes: 
     """
     if not results:
         none = np.empty(0, dtype=np.int64)
-        empty = OutOfFold(np.empty((0, classes)), none, none, none, np.empty((0, 0, classes)))
+        empty = OutOfFold(
+            np.empty((0, classes)), none, none, none, np.empty((0, 0, classes)), np.empty((0, 0))
+        )
         candidates = recipe.search.candidates if recipe.search else {}
         pairs = list(candidates.items())[:keep]
         first = tuple(CandidateResult(*pair, empty, 0.0, 0.0, 0.0, 0.0, 0.0) for pair in pairs)

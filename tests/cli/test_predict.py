@@ -71,6 +71,34 @@ def test_every_format_has_the_same_columns(flowgmm: Any, run: Path) -> None:
         assert np.allclose(data["p_no"], parquet["p_no"].to_numpy())
 
 
+def test_sets_and_abstention_add_columns_and_say_what_held_out_labels_show(flowgmm: Any, run: Path) -> None:
+    words = ["predict", "--data", "t.csv", "--save", "out.csv", "--min-confidence", "0.6", "--json"]
+    outcome = flowgmm(*words, "--coverage", "0.8", "--coverage-by", "class")
+    rows = read_rows("out.csv")
+    assert list(rows[0]) == [*COLUMNS, "classes", "n_classes", "abstained"]
+    values = outcome.json
+    for row in rows:
+        assert len(row["classes"].split("|")) * bool(row["classes"]) == int(row["n_classes"])
+        assert set(row["classes"].split("|")) <= {"no", "yes", ""}
+        assert (row["abstained"] == "true") == (row["prediction"] == "") == (float(row["confidence"]) < 0.6)
+    sizes = [int(row["n_classes"]) for row in rows]
+    assert values["coverage"]["mean_size"] == pytest.approx(np.mean(sizes))
+    assert values["coverage"]["labels"] == values["abstention"]["held_out"]["rows"] == 32
+    assert values["abstention"]["abstained"] == [row["abstained"] for row in rows].count("true")
+    assert "hold the right class for 80.0% of rows of each class on average" in outcome.err
+    assert "of 32 rows held out in training have that confidence" in outcome.err
+    model = load(str(run))
+    assert model.predict_set("t.csv", coverage=0.8, by_class=True).sum(1).tolist() == sizes
+
+
+def test_a_coverage_that_needs_more_labels_ends_with_their_number(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm("predict", "--data", "t.csv", "--save", "out.csv", "--coverage", "0.99", code=5)
+    assert "a coverage of 0.99 needs 99 labels" in " ".join(outcome.err.split())
+    assert "ask for 0.96 at most" in " ".join(outcome.err.split())
+    assert not Path("out.csv").exists()
+    flowgmm("predict", "--data", "t.csv", "--coverage-by", "class", code=2)
+
+
 def test_the_summary_keeps_its_contract(flowgmm: Any, run: Path) -> None:
     value = flowgmm("predict", str(run), "--data", "t.csv", "--save", "out.csv", "--json").json
     assert value["schema"] == "flowgmm/predict/1"

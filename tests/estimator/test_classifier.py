@@ -67,6 +67,16 @@ def test_probabilities_are_those_of_the_classes_in_sorted_order(fitted: FlowGMMC
     assert fitted.score(x, true) > 0.8
 
 
+def test_sets_of_classes_have_the_coverage_or_say_that_labels_are_too_few(fitted: FlowGMMClassifier) -> None:
+    x, _, true = moons()
+    sets = fitted.predict_set(x, coverage=0.9)
+    assert sets.shape == (300, 2)
+    assert sets[np.arange(300), true].mean() > 0.8
+    assert (sets | ~fitted.predict_set(x, coverage=0.7)).all()
+    with pytest.raises(ValueError, match=r"0.99 needs 99 labels of a class"):
+        fitted.predict_set(x, coverage=0.99, by_class=True)
+
+
 def test_names_of_classes_come_back_and_none_or_minus_1_is_no_label() -> None:
     x, y, true = moons(100, labels=12)
     names = np.array(["b", "a"], dtype=object)
@@ -170,7 +180,7 @@ def test_a_saved_estimator_is_the_same_when_it_is_loaded(tmp_path: Path, names: 
     assert second.get_params() == first.get_params()
     np.testing.assert_array_equal(second.classes_, first.classes_)
     assert second.classes_.dtype == first.classes_.dtype
-    for name in ("predict", "predict_proba", "score_samples", "transform"):
+    for name in ("predict", "predict_proba", "predict_set", "score_samples", "transform"):
         np.testing.assert_array_equal(getattr(second, name)(x), getattr(first, name)(x))
     for ours, theirs in zip(second.sample(9), first.sample(9), strict=True):
         np.testing.assert_array_equal(ours, theirs)

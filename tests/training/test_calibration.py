@@ -98,7 +98,8 @@ def out_of_fold(
 ) -> OutOfFold:
     """Predictions for all labelled rows, in 3 folds."""
     rows = np.flatnonzero(labels >= 0)
-    return OutOfFold(log_joint, labels[rows], rows, np.arange(len(rows)) % 3, unlabelled)
+    nameless = np.empty((len(rows), 0))
+    return OutOfFold(log_joint, labels[rows], rows, np.arange(len(rows)) % 3, unlabelled, nameless)
 
 
 def pooled(folds: Folds) -> tuple[npt.NDArray[np.float64], Labels]:
@@ -195,7 +196,7 @@ def test_a_fold_is_calibrated_on_the_labels_of_the_others(noise: bool) -> None:
     scores = latents(labels[labels >= 0]).class_log_prob.numpy()
     held_out = out_of_fold(scores, labels, np.empty((3, 0, 3)))
     config = CalibrationConfig(noise=noise)
-    result = calibrate_folds(config, held_out, temperature=7.0)
+    result, _ = calibrate_folds(config, held_out, temperature=7.0)
     for fold in range(3):
         own = held_out.folds == fold
         temperature, share = fit_temperature(scores[~own], held_out.labels[~own]), 0.0
@@ -204,7 +205,7 @@ def test_a_fold_is_calibrated_on_the_labels_of_the_others(noise: bool) -> None:
         expected = (1 - share) * softmax(scores[own] / temperature, axis=1) + share / 3
         np.testing.assert_allclose(np.exp(result[own]), expected)
         flipped = np.where(own, (held_out.labels + 1) % 3, held_out.labels)
-        again = calibrate_folds(config, replace(held_out, labels=flipped), temperature=7.0)
+        again, _ = calibrate_folds(config, replace(held_out, labels=flipped), temperature=7.0)
         np.testing.assert_array_equal(again[own], result[own])
 
 
@@ -213,8 +214,14 @@ def test_folds_of_few_labels_have_the_temperature_of_training(method: str, tempe
     labels = labels_of(4, 4)
     scores = latents(labels[labels >= 0], classes=2).class_log_prob.numpy()
     config = CalibrationConfig.model_validate({"method": method})
-    result = calibrate_folds(config, out_of_fold(scores, labels, np.empty((3, 0, 2))), temperature=7.0)
+    rows = out_of_fold(scores, labels, np.empty((3, 0, 2)))
+    result, p_unknown = calibrate_folds(config, rows, temperature=7.0)
     np.testing.assert_allclose(np.exp(result), softmax(scores / temperature, axis=1))
+    assert not p_unknown.any()
+    nameless = scores.max(1, keepdims=True) + 1.0
+    _, p_unknown = calibrate_folds(config, replace(rows, nameless=nameless), temperature=7.0)
+    joint = np.concatenate([scores, nameless], axis=1) / temperature
+    np.testing.assert_allclose(p_unknown, softmax(joint, axis=1)[:, 2])
 
 
 def test_the_sample_of_unlabelled_rows_is_spread_evenly() -> None:
@@ -280,7 +287,9 @@ def test_a_calibration_keeps_no_second_table_in_memory(monkeypatch: pytest.Monke
     labels = np.arange(6000) % 1000
     scores = np.random.default_rng(0).normal(size=(6000, 1000)).astype(np.float32)
     scores[np.arange(6000), labels] += 4
-    table = OutOfFold(scores, labels, np.arange(6000), np.arange(6000) % 3, np.empty((1, 0, 1000)))
+    table = OutOfFold(
+        scores, labels, np.arange(6000), np.arange(6000) % 3, np.empty((1, 0, 1000)), np.empty((6000, 0))
+    )
     config = CalibrationConfig(noise=False)
     run(labels_of(8, 8, 8))  # imports
     tracemalloc.start()
@@ -288,7 +297,7 @@ def test_a_calibration_keeps_no_second_table_in_memory(monkeypatch: pytest.Monke
         assert _fit(config, scores, labels, "cross_fit", 1.0, with_likelihoods=True).likelihoods
         assert tracemalloc.get_traced_memory()[1] < scores.nbytes
         tracemalloc.reset_peak()
-        result = calibrate_folds(config, table, temperature=1.0)
+        result, _ = calibrate_folds(config, table, temperature=1.0)
         assert result.dtype == np.float64
         assert tracemalloc.get_traced_memory()[1] < result.nbytes + 2 * scores.nbytes
     finally:

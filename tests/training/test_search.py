@@ -27,7 +27,7 @@ SEARCH = (
 
 
 def result(name: str, *, accuracy: float = 0.5, nll: float = 1.0, agreement: float = 0.5) -> CandidateResult:
-    held_out = OutOfFold(np.zeros((2, 2)), *(np.array([0, 1]),) * 3, np.zeros((2, 3, 2)))
+    held_out = OutOfFold(np.zeros((2, 2)), *(np.array([0, 1]),) * 3, np.zeros((2, 3, 2)), np.zeros((2, 0)))
     return CandidateResult(name, {}, held_out, accuracy, nll, agreement, -1.0, 0.1)
 
 
@@ -80,7 +80,7 @@ def test_candidates_of_a_fold_are_chosen_without_its_labels(moons: Any) -> None:
 
     def candidate(name: str, right: Any) -> CandidateResult:
         scores = np.where(np.eye(2)[labels] == np.asarray(right)[:, None], 2.0, -2.0)
-        held_out = OutOfFold(scores, labels, rows, folds, unlabelled)
+        held_out = OutOfFold(scores, labels, rows, folds, unlabelled, np.zeros((len(rows), 0)))
         return replace(result(name), out_of_fold=held_out)
 
     first = candidate("first", np.where(folds == 0, 1, np.arange(40) % 4 > 0))  # right on fold 0
@@ -107,7 +107,7 @@ def test_the_gain_over_the_recipe_as_it_is_is_stated(moons: Any, right: float | 
     def candidate(name: str, share: float, changes: dict[str, Any]) -> CandidateResult:
         correct = (rows * 7 % 80) < share * 80
         scores = np.where(np.eye(2)[labels] == correct[:, None], 2.0, -2.0)
-        held_out = OutOfFold(scores, labels, rows, rows % 4, np.zeros((2, 3, 2)))
+        held_out = OutOfFold(scores, labels, rows, rows % 4, np.zeros((2, 3, 2)), np.zeros((len(rows), 0)))
         return replace(result(name, nll=1 - share), changes=changes, out_of_fold=held_out)
 
     others = [] if right is None else [candidate("other", right, {"flow.hidden": 9})]
