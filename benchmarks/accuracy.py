@@ -32,11 +32,11 @@ from data_sets import DATA_SETS, KEEL_CHOOSE, KEEL_REPORT, DataSet, data_folder
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.baselines.run import predict_baselines
 from flowgmm_cli.data.cache import user_cache_dir
+from flowgmm_cli.evaluation.folds import split_labelled
 from flowgmm_cli.evaluation.metrics import BaselineMetrics, log_probabilities
 from flowgmm_cli.files import read_json, write_json
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.training.calibration import split_labelled
 
 SCHEMA = "flowgmm/benchmark/accuracy/1"
 FRESH = "10..14"

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,10 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one worker a core; before torch is imported
 
+sys.path.insert(0, str(Path(__file__).parent))
+
 import torch
+from forked import ForkedProcess
 from torch import Tensor
 
 from flowgmm_cli.files import read_tensors
@@ -166,6 +169,12 @@ def copy_run(shared_run: Callable[..., tuple[Run, TrainResult]], tmp_path: Path)
         return Run(Path(shutil.copytree(shared_run(*words)[0].path, tmp_path / "copy", dirs_exist_ok=True)))
 
     return copy
+
+
+@pytest.fixture
+def start_python(tmp_path: Path) -> Callable[..., ForkedProcess]:
+    """Start a process that carries out code: `start_python(MAIN, "train", "digits")`."""
+    return partial(ForkedProcess, folder=tmp_path)
 
 
 @pytest.fixture

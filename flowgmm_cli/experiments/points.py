@@ -290,7 +290,8 @@ def check_data(points: Sequence[Point], context: DataContext) -> None:
 
 def _has_folds(recipe: Recipe, rows: SplitData) -> bool:
     """Return True if the training holds out labelled rows in folds, so that accuracy is cross-fitted."""
-    from flowgmm_cli.training.calibration import calibration_folds, split_labelled, uses_validation
+    from flowgmm_cli.evaluation.folds import split_labelled
+    from flowgmm_cli.evaluation.temperature import calibration_folds, uses_validation
 
     labels, calibration, seed = rows.train.labels, recipe.calibration, recipe.run.seed
     if recipe.search:

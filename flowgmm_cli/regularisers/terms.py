@@ -70,7 +70,7 @@ class Consistency(Term[ConsistencyConfig]):
 class Guide(Term[GuideConfig]):
     r"""Cross-entropy of the student on the strong view to the guide: probabilities of simple methods.
 
-    The targets are computed once, before training, see `flowgmm_cli.training.guide`.
+    The targets are computed once, before training, see `flowgmm_cli.baselines.guide`.
     """
 
     name = "guide"

@@ -17,6 +17,19 @@ from flowgmm_cli.recipe.catalogue import BundledRecipe, available_recipes
 from flowgmm_cli.recipe.load import check_recipe
 from flowgmm_cli.testing.checks import Suite, check, expect
 
+_COMMANDS = """
+import json, sys
+from flowgmm_cli.__main__ import main
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["flowgmm", *words, "--json", "--quiet"]
+    try:
+        main()
+    except SystemExit as stop:
+        if stop.code:
+            raise
+    print(end="\\f", flush=True)
+"""
+
 
 class RecipesConformance(Suite):
     """Checks of the recipes of a package.
@@ -72,27 +85,31 @@ class RecipesConformance(Suite):
         with TemporaryDirectory(prefix="flowgmm-") as folder:
             self.write_data(Path(folder))
             short = [*self.trainings[training], "train.epochs=2", "calibration.method=none"]
-            run_command("train", training, *short, "--run-dir", "run", folder=folder)
-            result = run_command("eval", "run", folder=folder)
+            train = ["train", training, *short, "--run-dir", "run"]
+            _, result = run_commands(train, ["eval", "run"], folder=folder)
             info = Path(folder, "run", "run.json").read_text(encoding="utf-8")
         expect(result["n"] > 0, "no test rows")
         expect(math.isfinite(result["metrics"]["density_nll"]), "the test NLL is not finite")
         expect(self.package in info, "run.json does not name the package")
 
 
-def run_command(*words: str, folder: str | Path) -> Any:
-    """Run `flowgmm WORDS --json` offline, in a process of its own; return its output.
+def run_commands(*commands: Sequence[str], folder: str | Path) -> list[Any]:
+    """Run `flowgmm WORDS --json` offline for the words of each command, all in one process of their own.
 
     Args:
-        words: command and arguments.
+        commands: commands with their arguments.
         folder: the working directory, which also gets the cache.
 
+    Returns:
+        The output of each.
+
     Raises:
-        RuntimeError: the command failed; the message is its stderr.
+        RuntimeError: a command failed; the message is its stderr.
     """
-    command = [sys.executable, "-m", "flowgmm_cli", *words, "--json", "--quiet"]
+    script = [sys.executable, "-c", _COMMANDS, json.dumps(commands)]
     env = {**os.environ, "FLOWGMM_CACHE_DIR": str(Path(folder, "cache")), "FLOWGMM_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(script, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    outputs = done.stdout.split("\f")
     if done.returncode:
-        raise RuntimeError(f"flowgmm {' '.join(words)}: {done.stderr.strip()}")
-    return json.loads(done.stdout)
+        raise RuntimeError(f"flowgmm {' '.join(commands[len(outputs) - 1])}: {done.stderr.strip()}")
+    return [json.loads(output) for output in outputs[:-1]]

@@ -47,7 +47,12 @@ class Sampler:
         self.labelled_rows = is_labelled.nonzero().flatten()
         in_pool = torch.ones_like(is_labelled) if pool == "all" else ~is_labelled
         self.pool = in_pool.nonzero().flatten()
-        self._shuffle = self._open_store(pool)
+        self._shuffle: BlockShuffle | None = None
+        if (store := rows.store) is not None:  # labelled rows only if they are in the pool
+            left_out, ranks = store.left_out, (self.group.rank, self.group.world_size)
+            if pool == "unlabelled":
+                left_out = np.union1d(left_out, store.resident[self.labelled_rows.cpu().numpy()])
+            self._shuffle = BlockShuffle(store, left_out, seed=seed, rank=ranks[0], world_size=ranks[1])
         size = len(self.pool if self._shuffle is None else self._shuffle)
         self.batch_size = min(batch_size, size)
         self.labelled_batch_size = min(labelled_batch_size, len(self.labelled_rows))
@@ -95,17 +100,6 @@ class Sampler:
         """Stop reading ahead; the sampler can still be used."""
         if self._shuffle is not None:
             self._shuffle.close()
-
-    def _open_store(self, pool: Pool) -> BlockShuffle | None:
-        """Order the rows of a store, labelled ones only if they are in the pool."""
-        store = self.rows.store
-        if store is None:
-            return None
-        left_out = store.left_out
-        if pool == "unlabelled":
-            left_out = np.union1d(left_out, store.resident[self.labelled_rows.cpu().numpy()])
-        group = self.group
-        return BlockShuffle(store, left_out, seed=self.seed, rank=group.rank, world_size=group.world_size)
 
 
 def step_generator(device: torch.device, seed: int, step: int, rank: int = 0) -> torch.Generator:

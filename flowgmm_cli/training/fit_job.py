@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from flowgmm_cli.baselines.guide import Guide, uses_guide
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine, allow_tf32, limit_threads
 from flowgmm_cli.errors import InterruptedRunError
@@ -31,7 +32,6 @@ from flowgmm_cli.recipe.variants import vary
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 from flowgmm_cli.training.distributed import Distributed
-from flowgmm_cli.training.guide import Guide, uses_guide
 from flowgmm_cli.training.model_init import initialise_model
 from flowgmm_cli.training.optim import create_ema_model
 from flowgmm_cli.training.plan import TrainingPlan, count_epochs

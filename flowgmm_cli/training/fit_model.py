@@ -13,7 +13,15 @@ import numpy.typing as npt
 import torch
 
 from flowgmm_cli.api import Latents
+from flowgmm_cli.baselines.guide import Guide
 from flowgmm_cli.conformal import HeldOutLabels
+from flowgmm_cli.evaluation.folds import Fold, OutOfFold, split_labelled
+from flowgmm_cli.evaluation.temperature import (
+    Calibration,
+    calibrate_folds,
+    calibration_folds,
+    uses_validation,
+)
 from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.mixture.unknown import UnknownKinds, find_unknown
 from flowgmm_cli.model import Ensemble, Model
@@ -21,20 +29,8 @@ from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.seeds import derive_seed, generator
 from flowgmm_cli.trained_model import Member, encode
-from flowgmm_cli.training.calibration import (
-    Calibration,
-    Fold,
-    OutOfFold,
-    calibrate,
-    calibrate_folds,
-    calibration_folds,
-    set_calibration,
-    split_labelled,
-    uses_validation,
-)
-from flowgmm_cli.training.distributed import Distributed
+from flowgmm_cli.training.calibration import calibrate
 from flowgmm_cli.training.fit_job import FitJob, TrainContext, fit_all
-from flowgmm_cli.training.guide import Guide
 from flowgmm_cli.training.model_init import (
     prior_config,
     refine_class_prior,
@@ -55,7 +51,6 @@ class FittedModel:
         first: result of the first member's training.
         steps: optimiser steps of all members.
         out_of_fold: predictions for labels that a training has not seen; None if no label was held out.
-        temperature: temperature of the objective.
         unknown: rows of unknown kinds among the unlabelled rows; None if nothing was found.
         cross_fitted: calibrated log-probabilities and `p_unknown` of the rows of `out_of_fold`.
         held_out: labels that a training has not seen, of folds and of validation rows.
@@ -68,7 +63,6 @@ class FittedModel:
     steps: int
     search: SearchResult | None
     out_of_fold: OutOfFold | None
-    temperature: float
     unknown: UnknownKinds | None
     cross_fitted: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None
     held_out: HeldOutLabels
@@ -79,38 +73,39 @@ def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
 
     `run` keeps checkpoints and results, so that it can be resumed; None keeps nothing.
     """
-    recipe, labels = context.recipe, context.data.train.labels.numpy()
+    recipe, data, note = context.recipe, context.data, context.callbacks.note
+    labels = data.train.labels.numpy()
     plan = TrainingPlan(_stages(context, labels), context.callbacks)
-    context = dataclasses.replace(context, plan=plan, callbacks=plan.callbacks)
-    guide = Guide(
-        context.data.train, classes=context.data.classes, seed=recipe.run.seed, note=context.callbacks.note
-    )
-    context = dataclasses.replace(context, guide=guide)
+    guide = Guide(data.train, classes=data.classes, seed=recipe.run.seed, note=note)
+    context = dataclasses.replace(context, plan=plan, callbacks=plan.callbacks, guide=guide)
     unknown = _find_unknown(context)
     if unknown:
-        context.callbacks.note(f"unknown  {unknown.describe()}")
+        note(f"unknown  {unknown.describe()}")
         context = dataclasses.replace(context, unknown=unknown)
     result = search(context, labels, run=run) if recipe.search else None
     if result:
-        context.callbacks.note(f"search  {result.reason}")
-    members = _broadcast_members(choose_members(recipe, result), context.group)
+        note(f"search  {result.reason}")
+    chosen = [member.to_dict() for member in choose_members(recipe, result)]
+    # scores in other processes may differ in the last bit
+    members = tuple(Member(**item) for item in json.loads(context.group.broadcast_text(json.dumps(chosen))))
     runs = [run.member(index) if run else None for index in range(len(members))]
     jobs = [FitJob(labels, member.changes, part) for member, part in zip(members, runs, strict=True)]
     fits = fit_all(context, jobs, title="train", unit="member")
     model: Model = fits[0].model if len(fits) == 1 else Ensemble([fit.model for fit in fits])
-    temperature = fits[0].temperature
-    calibration = _calibrate(context, model, members, labels, temperature, result)
+    calibration = _calibrate(context, model, members, labels, fits[0].temperature, result)
     plan.finish()
-    set_calibration(model, calibration)
+    with torch.no_grad():
+        model.temperature.fill_(calibration.temperature)
+        model.noise.fill_(calibration.noise)
     if prior_config(recipe).class_prior == "estimated":
-        refine_class_prior(model, context.data.train.x, calibration.likelihoods)
+        refine_class_prior(model, data.train.x, calibration.likelihoods)
     steps = sum(fit.progress.step for fit in fits)
     out_of_fold = result.cross_fitted() if result else calibration.out_of_fold
     cross_fitted, held_out = None, []
     if out_of_fold:
-        cross_fitted = calibrate_folds(recipe.calibration, out_of_fold, temperature=temperature)
+        cross_fitted = calibrate_folds(recipe.calibration, out_of_fold, temperature=fits[0].temperature)
         held_out.append(HeldOutLabels.collect(cross_fitted[0], out_of_fold.labels, cross_fitted[1]))
-    if val := _validation(context.data, model):
+    if val := _validation(data, model):
         log_prob, p_unknown = model.log_posterior(val[0]).numpy(), model.p_unknown(val[0]).numpy()
         known = val[1] >= 0
         held_out.append(HeldOutLabels.collect(log_prob[known], val[1][known], p_unknown[known]))
@@ -122,7 +117,6 @@ def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
         steps=steps,
         search=result,
         out_of_fold=out_of_fold,
-        temperature=temperature,
         unknown=unknown,
         cross_fitted=cross_fitted,
         held_out=HeldOutLabels.concatenate(held_out),
@@ -198,14 +192,6 @@ def choose_members(recipe: Recipe, result: SearchResult | None) -> tuple[Member,
             seed = {"run.seed": derive_seed(recipe.run.seed, "member", index)} if index else {}
             members.append(Member(name, {**changes, **seed}))
     return tuple(members)
-
-
-def _broadcast_members(members: tuple[Member, ...], group: Distributed) -> tuple[Member, ...]:
-    """Members chosen by the main process; scores in other processes may differ in the last bit."""
-    if group.world_size == 1:
-        return members
-    text = group.broadcast_text(json.dumps([member.to_dict() for member in members]))
-    return tuple(Member(**values) for values in json.loads(text))
 
 
 def _calibrate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -62,16 +63,12 @@ def explain(
         return _failure(step, "the rows themselves are not finite")
     culprits: list[str] = []
 
-    def create_hook(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if not culprits and not _is_finite(output):
-                # a module ends after those in it, so this is the innermost
-                culprits.append(f"{name} ({type(module).__name__})" if name else "the mixture")
-
-        return hook
+    def check(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        if not culprits and not _is_finite(output):  # a module ends after those in it: this is the innermost
+            culprits.append(f"{name} ({type(module).__name__})" if name else "the mixture")
 
     modules = step_module.model.named_modules()
-    handles = [module.register_forward_hook(create_hook(name)) for name, module in modules]
+    handles = [module.register_forward_hook(partial(check, name)) for name, module in modules]
     try:
         with seeded_layers(generator):
             terms = step_module(teacher, *rows, generator, step=step, epoch=epoch)

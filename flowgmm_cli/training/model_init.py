@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.data.tensors import Matrix, Tensors
+from flowgmm_cli.evaluation.temperature import Likelihoods
 from flowgmm_cli.flows.multiscale import latent_sizes
 from flowgmm_cli.mixture.build import estimate_weights, initial_weights, mixture_dims
 from flowgmm_cli.mixture.clusters import component_responsibilities
@@ -25,7 +26,6 @@ from flowgmm_cli.model import FlowMixture, Model
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.seeds import generator
 from flowgmm_cli.trained_model import build_flow, build_mixture, chunk_rows, encode
-from flowgmm_cli.training.calibration import Likelihoods
 from flowgmm_cli.training.distributed import Distributed
 
 _CHUNK = 4096
@@ -102,10 +102,7 @@ def _latents(flow: torch.nn.Module, x: Tensor) -> Tensor:
 
 
 def warm_up_steps(epochs: float | None, *, per_epoch: int, steps: int) -> int:
-    """Number of steps after which the means are set again, at most half of all steps; 0 for never.
-
-    `epochs` is `prior.warm_up_epochs`. Trainings have few steps in the folds of a calibration.
-    """
+    """Number of steps after which the means are set again, at most half: folds have few; 0 for never."""
     return 0 if epochs is None else min(max(1, round(epochs * per_epoch)), steps // 2)
 
 
@@ -188,7 +185,6 @@ def estimate_class_prior(
     wholly for one class. Each process of the group computes those of a share of the rows.
 
     Args:
-        model, teacher: the models.
         x: preprocessed training rows `(N, D)`.
         pool: positions of the rows that are unlabelled in training, `(P,)`.
         temperature: divisor of log-densities.

@@ -60,18 +60,17 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     if step < warm_up:
         fraction = (step + 1) / warm_up
         if config.schedule == "one_cycle":
-            return config.lr * (_START + (1 - _START) * _cosine(fraction))
+            return config.lr * (_START + (1 - _START) * _half_cosine(fraction))
         return config.lr * fraction
     if config.schedule == "constant":
         return config.lr
     if config.schedule == "steps":
         return config.lr * 0.1 ** ((step >= 0.5 * steps) + (step >= 0.8 * steps))
     fraction = (step - warm_up) / max(1, steps - 1 - warm_up)
-    return config.lr * (1 - (1 - _END) * _cosine(min(1.0, fraction)))
+    return config.lr * (1 - (1 - _END) * _half_cosine(min(1.0, fraction)))
 
 
-def _cosine(fraction: float) -> float:
-    """Rise from 0 to 1 along half a cosine."""
+def _half_cosine(fraction: float) -> float:
     return (1 - math.cos(math.pi * fraction)) / 2
 
 

@@ -186,8 +186,8 @@ def _train(train_context: TrainContext, run: Run, context: DataContext) -> Train
     results = test or cross_fitted
     if results:
         summary = cross_fitted.cross_fitted if cross_fitted else None
-        results = dataclasses.replace(results, cross_fitted=summary)
-        results = save_evaluation(run, results, fingerprint=data.rows.fingerprint)
+        whole = dataclasses.replace(results, cross_fitted=summary)
+        results = save_evaluation(run, whole, fingerprint=data.rows.fingerprint)
     warnings = [*_validation_warnings(data), *model_warnings(fitted.calibration.to_dict(), results)]
     first, progress = fitted.first, fitted.first.progress
     run.update(
@@ -273,17 +273,10 @@ def _evaluate_cross_fitted(fitted: FittedModel, data: PreparedData, run: Run) ->
 def _test(trained: TrainedModel, data: PreparedData, run: Run) -> Evaluation | None:
     if data.test is None or data.rows.test is None:
         return None
-    outputs, names, pixels = trained.encode_rows(data.test), trained.class_names, data.preprocessor.pixels
-    log_prob, labels = outputs.log_posterior.numpy(), data.test.labels.numpy()
+    outputs, names, unknown = trained.encode_rows(data.test), trained.class_names, trained.facts["unknown"]
+    log_prob, log_density = outputs.log_posterior.numpy(), outputs.log_density.numpy()
     rows = collect_predictions(data.rows.test, data.rows.columns, log_prob, names)
     rows.save(run.path / "eval" / "test.npz")
-    return evaluate(
-        "test",
-        log_prob,
-        outputs.log_density.numpy(),
-        labels,
-        names,
-        pixels=pixels,
-        unknown=trained.facts["unknown"],
-        p_unknown=trained.model.p_unknown(outputs.latents).numpy(),
-    )
+    p_unknown, pixels = trained.model.p_unknown(outputs.latents).numpy(), data.preprocessor.pixels
+    figures = "test", log_prob, log_density, data.test.labels.numpy(), names
+    return evaluate(*figures, pixels=pixels, unknown=unknown, p_unknown=p_unknown)

@@ -56,14 +56,13 @@ class TrainingPlan:
         self._epochs = [epochs for stage in self.stages for epochs in stage.epochs]
         self._begin: float | None = None  # time of the first report
         self._finished = self._running = 0  # trainings
-        self._share = self._first_share = 0.0  # of the running batch: now, and at its first report
-        self._measured = 0.0  # epochs of finished batches that were trained since `_begin`
+        self._share: float | None = None  # of the running batch; None before its first report
+        self._measured = 0.0  # epochs that were trained since `_begin`
 
     def start(self, fits: int) -> None:
         """Begin the next trainings, which run at once; those before are finished."""
-        self._measured += self._epochs_since_start()
         self._finished += self._running
-        self._running, self._share, self._first_share = fits, 0.0, -1.0
+        self._running, self._share = fits, None
         self._update()
 
     def finish(self) -> None:
@@ -72,11 +71,13 @@ class TrainingPlan:
             self._report.overall(1.0, ", ".join(stage.title for stage in self.stages), 0.0)
 
     def _progress(self, done: int, total: int, title: str, detail: str) -> None:
-        self._share = done / max(total, 1)
-        if self._first_share < 0:  # a resumed training does not begin at 0
-            self._first_share = (done - (self._begin is not None)) / max(total, 1)
-        if self._begin is None:  # the first step is slower than others
+        if self._share is None:  # a resumed training does not begin at 0, and the first step of all is slow
+            self._share = max(done - (self._begin is not None), 0) / max(total, 1)
+        if self._begin is None:
             self._begin = self.clock()
+        share = done / max(total, 1)
+        self._measured += (share - self._share) * self._batch_epochs()
+        self._share = share
         self._update()
         self._report.progress(done, total, title, detail)
 
@@ -84,7 +85,7 @@ class TrainingPlan:
         total = sum(self._epochs)
         if len(self._epochs) < 2 or not self._running:
             return
-        done = sum(self._epochs[: self._finished]) + self._share * self._batch_epochs()
+        done = sum(self._epochs[: self._finished]) + (self._share or 0.0) * self._batch_epochs()
         self._report.overall(min(done / total, _ALMOST), self.describe(), self._seconds_left(total - done))
 
     def describe(self) -> str:
@@ -102,15 +103,11 @@ class TrainingPlan:
     def _seconds_left(self, epochs: float) -> float | None:
         if self._begin is None:
             return None
-        seconds, measured = self.clock() - self._begin, self._measured + self._epochs_since_start()
+        seconds, measured = self.clock() - self._begin, self._measured
         is_early = measured < _FIRST_SHARE * sum(self._epochs) and seconds < _MANY_SECONDS
         if measured <= 0 or seconds < _FIRST_SECONDS or is_early:
             return None
         return max(epochs, 0.0) * seconds / measured
-
-    def _epochs_since_start(self) -> float:
-        """Epochs of the running batch that were trained since the plan was made."""
-        return max(0.0, self._share - max(self._first_share, 0.0)) * self._batch_epochs()
 
     def _batch_epochs(self) -> float:
         return sum(self._epochs[self._finished : self._finished + self._running])

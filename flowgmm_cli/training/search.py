@@ -21,19 +21,14 @@ import torch
 
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.evaluation.calibration import fit_temperature, temper_true_classes
+from flowgmm_cli.evaluation.folds import Fold, LogJoint, OutOfFold, split_labelled
 from flowgmm_cli.evaluation.intervals import compare_means
 from flowgmm_cli.files import MALFORMED, read_json, read_tensors, write_json, write_tensors
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained_model import encode
-from flowgmm_cli.training.calibration import (
-    Fold,
-    LogJoint,
-    OutOfFold,
-    collect_out_of_fold,
-    split_labelled,
-)
+from flowgmm_cli.training.calibration import collect_out_of_fold
 from flowgmm_cli.training.fit_job import FitJob, TrainContext, fit_all
 from flowgmm_cli.training.prepare import PreparedData
 
@@ -176,15 +171,14 @@ def search(context: TrainContext, labels: npt.NDArray[np.int64], *, run: Run | N
         raise ValueError("this recipe has no search")
     results = _load(run.path) if run else {}
     folds = split_labelled(labels, config.folds, seed=context.recipe.run.seed)
-    for number, (name, changes) in enumerate(config.candidates.items(), 1):
-        if len(folds) < 2:
-            continue
+    candidates = config.candidates if len(folds) > 1 else {}
+    for number, (name, changes) in enumerate(candidates.items(), 1):
         if name in results:
             context.plan.start(len(folds))  # an earlier session has finished them
         else:
             start = time.monotonic()
             jobs = [FitJob(fold.visible, changes, share=config.epochs) for fold in folds]
-            title = f"search, {name} ({number} of {len(config.candidates)})"
+            title = f"search, {name} ({number} of {len(candidates)})"
             models = [fit.model for fit in fit_all(context, jobs, title=title, unit="fold")]
             measures = _measure(context.data, models, folds, labels)
             seconds = round(time.monotonic() - start, 3)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from flowgmm_cli.api import Batch, Latents, Objective, Regulariser, RegulariserConfig
+from flowgmm_cli.api import Batch, Objective, Regulariser, RegulariserConfig
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.model import FlowMixture
@@ -71,15 +71,17 @@ class TrainingStep(nn.Module):
             model: takes the place of the student.
         """
         views = {name: view(unlabelled, generator) for name, view in self.views.items()}
-        x = self.views["weak"](labelled, generator)
-        parts = {"labelled": x, **{name: views[name] for name in sorted(self.reads)}}
+        parts = {"labelled": self.views["weak"](labelled, generator)}
+        parts |= {name: views[name] for name in sorted(self.reads)}
         model = model or self.model
+        latents, ends = model(torch.cat(list(parts.values()))), accumulate(map(len, parts.values()))
+        rows = [slice(end - len(x), end) for x, end in zip(parts.values(), ends, strict=True)]
         batch = Batch(
-            labelled=x,
+            labelled=parts["labelled"],
             labels=labelled.labels,
             weak=views["weak"],
             strong=views["strong"],
-            student=_forward_parts(model, parts),
+            student={name: latents.rows(part) for name, part in zip(parts, rows, strict=True)},
             temperature=self.objective.temperature,
             step=step,
             epoch=epoch,
@@ -91,15 +93,6 @@ class TrainingStep(nn.Module):
             for name, value in regulariser(model, teacher, batch).items():
                 terms[name] = terms[name] + weight * value if name in terms else weight * value
         return terms
-
-
-def _forward_parts(model: FlowMixture, parts: dict[str, Tensor]) -> dict[str, Latents]:
-    """Latents of all parts by name, from one forward pass."""
-    latents, ends = model(torch.cat(list(parts.values()))), accumulate(map(len, parts.values()))
-    return {
-        name: latents.rows(slice(end - len(x), end))
-        for (name, x), end in zip(parts.items(), ends, strict=True)
-    }
 
 
 def build_step(

@@ -43,8 +43,6 @@ from flowgmm_cli.training.model_init import (
 from flowgmm_cli.training.step import TrainingStep
 from flowgmm_cli.training.validation import Validator, is_better
 
-OnStep = Callable[[int, int, Mapping[str, Any]], None]  # steps that are done, all steps, metrics
-
 
 @dataclass(frozen=True)
 class FitResult:
@@ -73,7 +71,7 @@ class Trainer:
         validator: measures the teacher on held-out rows after each epoch.
         run: keeps checkpoints and metrics; None for a training that keeps nothing.
         interrupt: asks the training to save and stop.
-        on_step: called after each step.
+        on_step: called after each step with the steps that are done, all steps, and metrics.
         group: the processes that train together; None = this one.
 
     Raises:
@@ -91,7 +89,7 @@ class Trainer:
         validator: Validator | None = None,
         run: Run | None = None,
         interrupt: Interrupt | None = None,
-        on_step: OnStep = lambda step, steps, values: None,
+        on_step: Callable[[int, int, Mapping[str, Any]], None] = lambda step, steps, values: None,
         group: Distributed | None = None,
     ) -> None:
         self.step_module, self.rows, self.recipe, self.engine = step_module, rows, recipe, engine

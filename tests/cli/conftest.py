@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from own_files import SHORT, Outcome, numbers, save
+from own_files import SHORT, Outcome, copy_table, numbers, save
 
 from flowgmm_cli.__main__ import main
 from flowgmm_cli.cli import output
@@ -81,11 +81,7 @@ def trained_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(trained_table: Path, folder: Path) -> Path:
     """A finished run for one test, relative to its folder; its data is `t.csv` there."""
-    shutil.copytree(trained_table / "runs", "runs")
-    shutil.copy(trained_table / "t.csv", "t.csv")
-    for file in Path("runs").rglob("*.[jy]*"):
-        text = file.read_text(encoding="utf-8")
-        file.write_text(text.replace(str(trained_table / "t.csv"), "t.csv"), encoding="utf-8")
+    copy_table(trained_table, folder)
     return Path("runs", "csv", "first")
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -39,6 +40,15 @@ class Outcome:
     def rows(self) -> list[dict[str, str]]:
         """The rows of the csv table on stdout."""
         return list(csv.DictReader(io.StringIO(self.out)))
+
+
+def copy_table(source: Path, target: Path) -> None:
+    """Copy the runs of `t.csv` and the file itself to another folder."""
+    shutil.copytree(source / "runs", target / "runs")
+    shutil.copy(source / "t.csv", target / "t.csv")
+    for file in (target / "runs").rglob("*.[jy]*"):
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text.replace(str(source / "t.csv"), "t.csv"), encoding="utf-8")
 
 
 def shell(line: str, *, code: int | None = 0, **environ: str) -> Outcome:

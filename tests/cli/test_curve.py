@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import MAIN
 from own_files import read_json, read_rows
 
 from flowgmm_cli.baselines.specs import SPECS
@@ -91,11 +90,12 @@ def test_baselines_stand_beside_it(flowgmm: Any, moons_file: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(flowgmm: Any, moons_file: Path) -> None:
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
+    flowgmm: Any, moons_file: Path, start_python: Any
+) -> None:
     words = ["curve", str(moons_file), "train.epochs=150", "calibration.method=none"]
     words += ["--labels", "6", "--seeds", "0..1", "--no-baselines"]
-    command = [sys.executable, "-m", "flowgmm_cli", *words]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = start_python(MAIN, *words)
     second = Path("curves/moons/runs/labels-6/seed-1/metrics.jsonl")
     for _ in range(15_000):
         if second.exists() or process.poll() is not None:

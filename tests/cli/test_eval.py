@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from own_files import SHORT, change, numbers, read_json, save
+from own_files import SHORT, Outcome, change, copy_table, numbers, read_json, save
 
+from flowgmm_cli.__main__ import main
 from flowgmm_cli.baselines.specs import SPECS as BASELINES
 from flowgmm_cli.cli.eval import _print_classes
 from flowgmm_cli.evaluation.metrics import Evaluation, classification_metrics
@@ -40,8 +44,30 @@ def test_the_json_keeps_its_contract(flowgmm: Any, run: Path) -> None:
     assert [name for name, flags in marks.items() if flags == "flags"] == [chosen["default"]]
 
 
-def test_baselines_stand_beside_the_model(flowgmm: Any, run: Path) -> None:
-    outcome = flowgmm("eval", "--baselines")
+@pytest.fixture(scope="module")
+def evaluated(trained_table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """A folder with a run that was evaluated with baselines, and the output."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    copy_table(trained_table, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["flowgmm", "eval", "--baselines"])
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as stop:
+            main()
+    assert not stop.value.code
+    return folder, Outcome(0, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def evaluated_run(evaluated: tuple[Path, Outcome], folder: Path) -> Path:
+    """Such a run for one test, relative to its folder."""
+    shutil.copytree(evaluated[0], folder, dirs_exist_ok=True)
+    return Path("runs", "csv", "first")
+
+
+def test_baselines_stand_beside_the_model(evaluated_run: Path, evaluated: tuple[Path, Outcome]) -> None:
+    run, (_, outcome) = evaluated_run, evaluated
     assert "warning: 8 test rows are few: the 95 % interval" in outcome.err
     assert "density: mean -log p(x)" in outcome.err
     lines = outcome.out.splitlines()
@@ -62,17 +88,20 @@ def test_baselines_stand_beside_the_model(flowgmm: Any, run: Path) -> None:
     assert accuracy == sorted(accuracy, reverse=True)
 
 
-def test_the_model_card_shows_baselines_unless_it_was_edited(flowgmm: Any, run: Path) -> None:
-    card = run / "MODEL_CARD.md"
-    flowgmm("eval", "--baselines")
+def test_the_model_card_shows_baselines_unless_it_was_edited(flowgmm: Any, evaluated_run: Path) -> None:
+    card = evaluated_run / "MODEL_CARD.md"
     assert "| label spreading |" in card.read_text(encoding="utf-8")
     card.write_text("mine", encoding="utf-8")
     assert f"{card} was edited and stays as it is" in flowgmm("eval", "--baselines").err
     assert card.read_text(encoding="utf-8") == "mine"
 
 
-def test_baselines_are_kept_by_later_evaluations_of_the_same_rows_and_model(flowgmm: Any, run: Path) -> None:
-    baselines = flowgmm("eval", "--baselines", "--json").json["baselines"]
+def test_baselines_are_kept_by_later_evaluations_of_the_same_rows_and_model(
+    flowgmm: Any, evaluated_run: Path
+) -> None:
+    run = evaluated_run
+    baselines = read_json(run / "eval" / "test.json")["baselines"]
+    assert baselines
     for words in (["--fail-under", "accuracy=0"], ["--plots"], []):
         outcome = flowgmm("eval", *words, "--json")
         assert outcome.json["baselines"] == baselines
@@ -84,14 +113,13 @@ def test_baselines_are_kept_by_later_evaluations_of_the_same_rows_and_model(flow
 
 @pytest.mark.parametrize("changed", ["data", "model"])
 def test_baselines_of_other_rows_or_of_another_model_are_dropped(
-    flowgmm: Any, run: Path, changed: str
+    flowgmm: Any, evaluated_run: Path, changed: str
 ) -> None:
-    flowgmm("eval", "--baselines")
     if changed == "data":
         text = Path("t.csv").read_text(encoding="utf-8")
         Path("t.csv").write_text(text + "1.0,2.0,yes\n", encoding="utf-8")
     else:
-        file = run / "eval" / "test.json"
+        file = evaluated_run / "eval" / "test.json"
         values = read_json(file)
         values["basis"]["model"] = "that of an earlier training"
         file.write_text(json.dumps(values), encoding="utf-8")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from forked import MAIN
 from own_files import read_json, read_rows, shell
 
 from flowgmm_cli import load
@@ -233,11 +232,9 @@ def test_parquet_goes_through_a_pipe(run: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_in_the_middle_leaves_no_file(run: Path, number: int) -> None:
+def test_a_signal_in_the_middle_leaves_no_file(run: Path, start_python: Any, number: int) -> None:
     os.mkfifo("rows.csv")
-    words = ["predict", "--data", "rows.csv", "--save", "out.csv", "--quiet"]
-    command = [sys.executable, "-m", "flowgmm_cli", *words]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = start_python(MAIN, "predict", "--data", "rows.csv", "--save", "out.csv", "--quiet")
     with Path("rows.csv").open("w", encoding="utf-8") as pipe:
         pipe.write("x1,x2\n" + "1,2\n" * 1_200_000)
         pipe.flush()
@@ -247,9 +244,8 @@ def test_a_signal_in_the_middle_leaves_no_file(run: Path, number: int) -> None:
             time.sleep(0.1)
         assert list(Path().glob(".out.csv.*"))
         process.send_signal(number)
-    assert process.wait(60) == 128 + number
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
     assert not list(Path().glob(".out.csv.*"))
     assert not Path("out.csv").exists()
-    assert process.stderr is not None
-    assert "Traceback" not in process.stderr.read()
-    process.stderr.close()
+    assert "Traceback" not in err

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import MAIN, ForkedProcess
 from own_files import Outcome
 
 from flowgmm_cli.errors import InterruptedRunError
@@ -22,35 +21,30 @@ from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 from flowgmm_cli.training.pipeline import train
 
 Train = Callable[..., Any]
+Command = Callable[..., Outcome]
 
 # each process has random numbers of its own, so that only losses without any agree with those of one process
 NO_NOISE = ("data.views.strong=[]", "data.views.weak=[]")
-PYTHON = [sys.executable, "-m"]
+TORCHRUN = "from torch.distributed.run import main; main()"
 
 
 @pytest.fixture
 def words(moons_file: Path) -> Callable[..., list[str]]:
     """The words that train the tiny recipe: `words("here", "train.epochs=2")`."""
-    return lambda run, *more: ["flowgmm_cli", "train", str(moons_file), "--run-dir", str(run), *more]
+    return lambda run, *more: ["train", str(moons_file), "--run-dir", str(run), *more]
 
 
-def command(words: list[str], code: int = 0) -> Outcome:
-    done = subprocess.run([*PYTHON, *words], capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == code, done.stderr
-    return Outcome(code, done.stdout, done.stderr)
+@pytest.fixture
+def command(start_python: Callable[..., ForkedProcess]) -> Callable[..., Outcome]:
+    """Carry out words of `flowgmm`, or of other code, in a process: `command(["eval"], code=2)`."""
 
+    def carry_out(words: list[str], code: int = 0, main: str = MAIN) -> Outcome:
+        process = start_python(main, *words)
+        out, err = process.communicate()
+        assert process.returncode == code, err
+        return Outcome(code, out, err)
 
-def start(words: list[str], run: Run) -> subprocess.Popen[str]:
-    """Start or resume a training and wait until it has saved its state."""
-    file = run.checkpoints / "last.safetensors"
-    before = file.stat().st_mtime_ns if file.exists() else 0
-    process = subprocess.Popen([*PYTHON, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    limit = time.monotonic() + 120
-    while not file.exists() or file.stat().st_mtime_ns == before:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < limit
-        time.sleep(0.02)
-    return process
+    return carry_out
 
 
 def train_alone(run: Run, steps: int | None = None) -> None:
@@ -112,7 +106,7 @@ def processes_of(run: Run) -> dict[int, int]:
     ids=["full weights", "divided weights"],
 )
 def test_two_processes_train_the_model_of_a_single_process(
-    words: Callable[..., list[str]], train_run: Train, tmp_path: Path, more: tuple[str, ...]
+    words: Callable[..., list[str]], command: Command, train_run: Train, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
     more = (*NO_NOISE, "prior.means=latent", "prior.warm_up_epochs=1", *more)
     notes: list[str] = []
@@ -132,7 +126,7 @@ def test_two_processes_train_the_model_of_a_single_process(
 
 @pytest.mark.slow
 def test_the_main_process_ends_a_search_with_the_verdict(
-    words: Callable[..., list[str]], tmp_path: Path
+    words: Callable[..., list[str]], command: Command, tmp_path: Path
 ) -> None:
     search = "search={keep: 1, folds: 2, candidates: {plain: {}}}"
     done = command(words(tmp_path / "run", search, "--json", "--processes", "2"))
@@ -142,12 +136,12 @@ def test_the_main_process_ends_a_search_with_the_verdict(
 
 @pytest.mark.slow
 def test_torchrun_trains_the_same_model(
-    words: Callable[..., list[str]], train_run: Train, tmp_path: Path
+    words: Callable[..., list[str]], command: Command, train_run: Train, tmp_path: Path
 ) -> None:
     more = (*NO_NOISE, "calibration.method=none")
     alone, _ = train_run("alone", *more)
-    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    done = command([*launcher, *words(tmp_path / "both", *more)])
+    launcher = ["--standalone", "--nproc-per-node", "2", "-m", "flowgmm_cli"]
+    done = command([*launcher, *words(tmp_path / "both", *more)], main=TORCHRUN)
     assert done.out.count("accuracy") == 2  # the table has two such lines; one process writes it
     assert_same_outcome(alone, Run(tmp_path / "both"))
 
@@ -156,15 +150,32 @@ def test_torchrun_trains_the_same_model(
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 @pytest.mark.parametrize(("fsdp", "ranks"), [("false", (0, 1)), ("true", (1,))])
 def test_a_run_of_which_processes_are_killed_and_interrupted_resumes_with_any_number(
-    words: Callable[..., list[str]], train_run: Train, tmp_path: Path, fsdp: str, ranks: tuple[int, ...]
+    words: Callable[..., list[str]],
+    start_python: Callable[..., ForkedProcess],
+    train_run: Train,
+    tmp_path: Path,
+    fsdp: str,
+    ranks: tuple[int, ...],
 ) -> None:
+    def start(words: list[str]) -> ForkedProcess:
+        """Start or resume a training and wait until it has saved its state."""
+        file = run.checkpoints / "last.safetensors"
+        before = file.stat().st_mtime_ns if file.exists() else 0
+        process = start_python(MAIN, *words)
+        limit = time.monotonic() + 120
+        while not file.exists() or file.stat().st_mtime_ns == before:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < limit
+            time.sleep(0.02)
+        return process
+
     more = (*NO_NOISE, "train.epochs=100", "checkpoint.every_steps=5", "train.lr=1e-4")
     more = (*more, "calibration.method=none", f"train.fsdp={fsdp}")
     run = Run(tmp_path / "run")
     line = words(run.path, *more, "--processes", "2")
-    resume = ["flowgmm_cli", "train", "--resume", str(run.path), "--processes", "2"]
+    resume = ["train", "--resume", str(run.path), "--processes", "2"]
     for rank in ranks:
-        process = start(line, run)
+        process = start(line)
         running = processes_of(run)
         assert sorted(running) == [0, 1]
         os.kill(running[rank], signal.SIGKILL)
@@ -186,7 +197,7 @@ def test_a_run_of_which_processes_are_killed_and_interrupted_resumes_with_any_nu
         assert run.info()["status"] == "interrupted"
         assert int(state(run)["optimiser.0.step"]) >= step + 7
         line = resume
-    process = start(line, run)
+    process = start(line)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -201,7 +212,7 @@ def test_a_run_of_which_processes_are_killed_and_interrupted_resumes_with_any_nu
 @pytest.mark.slow
 @pytest.mark.parametrize("fsdp", ["false", "true"])
 def test_a_loss_that_is_not_finite_is_reported_once(
-    words: Callable[..., list[str]], tmp_path: Path, fsdp: str
+    words: Callable[..., list[str]], command: Command, tmp_path: Path, fsdp: str
 ) -> None:
     more = ("train.lr=1e30", "train.clip_norm=null", f"train.fsdp={fsdp}", "--processes", "2")
     err = command(words(tmp_path / "run", *more), code=1).err
@@ -210,9 +221,9 @@ def test_a_loss_that_is_not_finite_is_reported_once(
 
 
 @pytest.mark.slow
-def test_missing_data_are_reported_once(tmp_path: Path) -> None:
+def test_missing_data_are_reported_once(command: Command, tmp_path: Path) -> None:
     more = [f"data.path={tmp_path / 'no.csv'}", "data.label=y", "--run-dir", str(tmp_path / "run")]
-    err = command(["flowgmm_cli", "train", "csv", *more, "--processes", "2"], code=5).err
+    err = command(["train", "csv", *more, "--processes", "2"], code=5).err
     assert err.count("error: ") == 1
     assert not (tmp_path / "run").exists()
 

@@ -7,14 +7,18 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from distributions import write_distribution
+from forked import ForkedProcess
 
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.plugins.scaffold import KINDS, Package, write_package
 
+ADD_PATHS = "import os, sys; sys.path[:0] = os.environ['PYTHONPATH'].split(os.pathsep)\n"
+PYTEST = "import pytest; sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider']))"
 FLOWGMM = """
 import json
 import sys
@@ -28,8 +32,10 @@ for words in json.loads(sys.argv[1]):
     except SystemExit as stop:
         if stop.code:
             raise
-    print(end="\\f")
+    print(end="\\f", flush=True)
 """
+# that of the checks of the package: the libraries need not be read again
+CACHE = Path(__file__).resolve().parents[2] / ".mypy_cache"
 LONG = "flowgmm-as-long-a-name-as-it-may-have-xy"
 
 
@@ -51,14 +57,6 @@ def run(*words: str, env: dict[str, str], cwd: Path) -> subprocess.CompletedProc
     )
 
 
-def flowgmm(*commands: list[str], env: dict[str, str], cwd: Path) -> list[str]:
-    """Carry out commands in one process, all of which must succeed, and return the output of each."""
-    words = [sys.executable, "-c", FLOWGMM, json.dumps(commands)]
-    done = subprocess.run(words, capture_output=True, text=True, env=env, cwd=cwd, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
-    return done.stdout.split("\f")[:-1]
-
-
 def overrides(package: Package, folder: Path) -> list[str]:
     """Return the words that the recipe of an encoder requires: texts."""
     if package.kind != "encoder":
@@ -70,20 +68,25 @@ def overrides(package: Package, folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_new_packages_work_at_once(tmp_path: Path) -> None:
+def test_new_packages_work_at_once(tmp_path: Path, start_python: Callable[..., ForkedProcess]) -> None:
+    def output(code: str, *words: str, cwd: Path) -> str:
+        process = start_python(ADD_PATHS + code, *words, env=env, cwd=cwd)
+        out, err = process.communicate()
+        assert process.returncode == 0, out[-3000:] + err
+        return out
+
     packages = [write_package(f"my-{kind}", kind, tmp_path) for kind in KINDS]
     commands = [["plugins", "list", "--check", "--json"]]
     for package in packages:
         env = install(package, tmp_path / "site")
-        tests = run("pytest", "-q", "-p", "no:cacheprovider", env=env, cwd=package.folder)
-        assert tests.returncode == 0, tests.stdout[-3000:]
+        assert " passed" in output(PYTEST, cwd=package.folder)
         recipe = f"my-{package.kind}/{package.name}"
         words = [*overrides(package, tmp_path), "train.epochs=1", "flow.hidden=8"]
         commands.append(["plugins", "test", recipe, "--json"])
         commands.append(["train", recipe, *words, "--run-dir", package.kind, "--quiet"])
     sources = [str(package.folder / "src") for package in packages]
     env["PYTHONPATH"] = os.pathsep.join([env["PYTHONPATH"], *sources])
-    listed, *outputs = flowgmm(*commands, env=env, cwd=tmp_path)
+    listed, *outputs = output(FLOWGMM, json.dumps(commands), cwd=tmp_path).split("\f")[:-1]
     assert all(json.loads(tested) for tested in outputs[::2])
     for package in packages:
         name = f"my-{package.kind}"
@@ -117,11 +120,13 @@ def test_what_is_written_is_well_formed(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_what_is_written_is_typed(tmp_path: Path) -> None:
-    for kind in KINDS:
-        package = write_package(f"my-{kind}", kind, tmp_path)
-        env = {**os.environ, "PYTHONPATH": "src", "MYPYPATH": "src"}
-        done = run("mypy", "--cache-dir", str(tmp_path / "cache"), env=env, cwd=package.folder)
-        assert done.returncode == 0, done.stdout
+    folders = [write_package(f"my-{kind}", kind, tmp_path).folder for kind in KINDS]
+    parts = [str(folder / part) for folder in folders for part in ("src", "tests")]
+    sources = os.pathsep.join(parts[::2])
+    env = {**os.environ, "PYTHONPATH": sources, "MYPYPATH": sources}
+    # the settings are those of all packages
+    done = run("mypy", "--cache-dir", str(CACHE), *parts, env=env, cwd=folders[0])
+    assert done.returncode == 0, done.stdout
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

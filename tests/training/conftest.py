@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from forked import ForkedProcess
 
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
@@ -50,7 +50,7 @@ os._exit(0)
 
 
 @pytest.fixture
-def run_all() -> Callable[[str, int], list[str]]:
+def run_all(tmp_path: Path) -> Callable[[str, int], list[str]]:
     """Run code in processes that know of each other, `run_all(code, count)`; what each printed."""
 
     def run_it(code: str, count: int) -> list[str]:
@@ -59,16 +59,11 @@ def run_all() -> Callable[[str, int], list[str]]:
             port = item.getsockname()[1]
         shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
         shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        started = [
-            subprocess.Popen(
-                [sys.executable, "-c", START + code + END],
-                env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for rank in range(count)
-        ]
+        started = []
+        for rank in range(count):
+            env = {**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            (tmp_path / str(rank)).mkdir(exist_ok=True)
+            started.append(ForkedProcess(START + code + END, folder=tmp_path / str(rank), env=env))
         said = [process.communicate(timeout=120) for process in started]
         assert not any(process.returncode for process in started), said
         return [out for out, _ in said]

@@ -16,18 +16,11 @@ from scipy.special import softmax
 from flowgmm_cli.api import Latents
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.evaluation.calibration import fit_temperature, fit_temperature_and_noise
+from flowgmm_cli.evaluation.folds import Fold, OutOfFold, sample_unlabelled, split_labelled
+from flowgmm_cli.evaluation.temperature import Calibration, calibrate_folds, fit_calibration
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import CalibrationConfig, TrainConfig
-from flowgmm_cli.training.calibration import (
-    Calibration,
-    Fold,
-    OutOfFold,
-    _fit,
-    calibrate,
-    calibrate_folds,
-    sample_unlabelled,
-    split_labelled,
-)
+from flowgmm_cli.training.calibration import calibrate
 from flowgmm_cli.training.fit_job import shorten
 
 Labels = npt.NDArray[np.int64]
@@ -271,7 +264,7 @@ def test_each_label_is_held_out_once_and_no_class_is_lost(labels: list[int], fol
 
 @pytest.mark.parametrize("classes", [10, 3000])
 def test_tables_of_rows_and_classes_have_a_limit(monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
-    monkeypatch.setattr("flowgmm_cli.training.calibration._MAX_ENTRIES", 2**21)
+    monkeypatch.setattr("flowgmm_cli.evaluation.folds._MAX_ENTRIES", 2**21)
     labels = np.append(np.arange(9000) % classes, np.full(5000, -1))
     result = split_labelled(labels, 4, seed=0)
     held_out = np.concatenate([fold.held_out for fold in result])
@@ -294,7 +287,7 @@ def test_a_calibration_keeps_no_second_table_in_memory(monkeypatch: pytest.Monke
     run(labels_of(8, 8, 8))  # imports
     tracemalloc.start()
     try:
-        assert _fit(config, scores, labels, "cross_fit", 1.0, with_likelihoods=True).likelihoods
+        assert fit_calibration(config, scores, labels, "cross_fit", 1.0, with_likelihoods=True).likelihoods
         assert tracemalloc.get_traced_memory()[1] < scores.nbytes
         tracemalloc.reset_peak()
         result, _ = calibrate_folds(config, table, temperature=1.0)

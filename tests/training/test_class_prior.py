@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from flowgmm_cli.bijection import Sequential
+from flowgmm_cli.evaluation.temperature import fit_calibration
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import Ensemble, FlowMixture
 from flowgmm_cli.recipe.schema import CalibrationConfig
 from flowgmm_cli.trained_model import encode
-from flowgmm_cli.training.calibration import _fit
 from flowgmm_cli.training.model_init import estimate_class_prior, refine_class_prior
 from flowgmm_cli.training.optim import create_ema_model
 
@@ -74,7 +74,7 @@ def test_rows_taken_for_the_wrong_class_are_made_up_for() -> None:
     labels = drawn.numpy()
     log_joint = encode(off, labelled).class_log_prob.double().numpy()
     config = CalibrationConfig(noise=False)
-    result = _fit(config, log_joint, labels, "cross_fit", 1.0)
+    result = fit_calibration(config, log_joint, labels, "cross_fit", 1.0)
     off.temperature.fill_(result.temperature)
     refine_class_prior(off, rows, result.likelihoods)
     assert float(off.class_prior()[0]) == pytest.approx(0.7, abs=0.03)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from forked import MAIN, ForkedProcess
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data import block_shuffle, out_of_core
@@ -165,25 +164,26 @@ def test_rows_with_a_visible_label_are_drawn_if_the_pool_has_them(make: Make) ->
 
 @pytest.mark.slow
 def test_two_processes_train_the_model_of_a_single_process_and_new_rows_are_predicted(
-    folder: Path, tmp_path: Path
+    folder: Path, tmp_path: Path, start_python: Callable[..., ForkedProcess]
 ) -> None:
+    def command(*words: str) -> None:
+        process = start_python(MAIN, *words)
+        _, err = process.communicate()
+        assert process.returncode == 0, err
+
     file = tmp_path / "recipe.yaml"
     file.write_text(RECIPE.format(path=folder), encoding="utf-8")
     losses = []
     for count in (1, 2):
         run = tmp_path / f"run-{count}"
-        command = [sys.executable, "-m", "flowgmm_cli", "train", str(file), "--run-dir", str(run)]
         words = ["--processes", str(count), "calibration.method=none", "train.max_steps=30", "--quiet"]
         words += ["data.views.strong=[]"]  # each process has random numbers of its own
-        done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr
+        command("train", str(file), "--run-dir", str(run), *words)
         lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         losses.append([line["loss"] for line in map(json.loads, lines) if line["split"] == "train"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     answer = tmp_path / "answer.csv"
-    command = [sys.executable, "-m", "flowgmm_cli", "predict", str(run), "--data", str(folder / "0.parquet")]
-    done = subprocess.run([*command, "--save", str(answer)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    command("predict", str(run), "--data", str(folder / "0.parquet"), "--save", str(answer))
     assert len(answer.read_text(encoding="utf-8").splitlines()) == 1001
 
 

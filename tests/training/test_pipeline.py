@@ -11,10 +11,10 @@ import torch
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.evaluation.evaluation_file import CrossFittedPredictions
+from flowgmm_cli.evaluation.folds import split_labelled
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.runs import create_run
 from flowgmm_cli.trained_model import TrainedModel
-from flowgmm_cli.training.calibration import split_labelled
 from flowgmm_cli.training.callbacks import Callbacks
 from flowgmm_cli.training.pipeline import train
 from flowgmm_cli.training.prepare import prepare

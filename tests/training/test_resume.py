@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import MAIN
 
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.pipeline import train
@@ -38,21 +37,19 @@ def step(*args):
         os.kill(os.getpid(), signal.SIGKILL)
 Path.replace = replace
 register_optimizer_step_post_hook(step)
-from flowgmm_cli.__main__ import main
-main()
 """
 
 
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_is_resumed_to_the_same_result(
-    moons_file: Path, tmp_path: Path, train_run: Any, same_outcome: Any
+    moons_file: Path, tmp_path: Path, train_run: Any, same_outcome: Any, start_python: Any
 ) -> None:
     run = Run(tmp_path / "killed")
 
     def kill(number: int, when: str, *words: object) -> None:
-        command = [sys.executable, "-c", KILLED, str(number), when, "train", *map(str, words)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        assert (done.returncode, done.stdout) == (-signal.SIGKILL, ""), done.stderr
+        process = start_python(KILLED + MAIN, number, when, "train", *words)
+        out, err = process.communicate()
+        assert (process.returncode, out) == (-signal.SIGKILL, ""), err
         assert run.status() == "killed"
         assert not (run.path / "model.json").exists()
 
@@ -80,7 +77,7 @@ def test_a_run_killed_again_and_again_is_resumed_to_the_same_result(
     ],
 )
 def test_an_interrupted_run_saves_its_state_and_exits_with_130(
-    moons_file: Path, tmp_path: Path, number: int
+    moons_file: Path, tmp_path: Path, start_python: Any, number: int
 ) -> None:
     run = Run(tmp_path / "stopped")
     words = (
@@ -90,12 +87,7 @@ def test_an_interrupted_run_saves_its_state_and_exits_with_130(
         "--run-dir",
         run.path,
     )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flowgmm_cli", "train", str(moons_file), *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start_python(MAIN, "train", moons_file, *words)
     limit = time.monotonic() + 120
     while not (run.metrics.exists() and run.metrics.read_text()):
         assert process.poll() is None, process.communicate()

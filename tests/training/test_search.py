@@ -12,10 +12,10 @@ import torch
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import InterruptedRunError, RecipeError, RunError
 from flowgmm_cli.evaluation.calibration import fit_temperature_and_noise, margin_scale
+from flowgmm_cli.evaluation.folds import OutOfFold, sample_unlabelled
 from flowgmm_cli.files import read_json, write_tensors
 from flowgmm_cli.trained_model import TrainedModel, encode
 from flowgmm_cli.training import search
-from flowgmm_cli.training.calibration import OutOfFold, sample_unlabelled
 from flowgmm_cli.training.pipeline import train
 from flowgmm_cli.training.prepare import prepare
 from flowgmm_cli.training.search import CandidateResult, SearchResult

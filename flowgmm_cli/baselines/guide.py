@@ -18,11 +18,11 @@ from flowgmm_cli.api import Component
 from flowgmm_cli.baselines.specs import SPECS
 from flowgmm_cli.data.array_types import FloatArray, Floats
 from flowgmm_cli.data.tensors import Tensors
+from flowgmm_cli.evaluation.folds import Labels
 from flowgmm_cli.formatting import method_name
 from flowgmm_cli.plugins.registry import registry
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.regularisers.specs import GuideConfig
-from flowgmm_cli.training.calibration import Labels
 
 METHODS = tuple(SPECS)
 _SMALLEST = 1e-3  # probability: a method that is sure and wrong does not decide alone

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from flowgmm_cli.baselines import guide as module
+from flowgmm_cli.baselines.guide import Guide, stack_weights, uses_guide
 from flowgmm_cli.data.tensors import Tensors
+from flowgmm_cli.evaluation.folds import Labels, split_labelled
 from flowgmm_cli.recipe.load import load_recipe
-from flowgmm_cli.training import guide as module
-from flowgmm_cli.training.calibration import Labels, split_labelled
-from flowgmm_cli.training.guide import Guide, stack_weights, uses_guide
 
 NOTES: list[str] = []
 
