@@ -97,20 +97,18 @@ def open_writer(where: str, *, format: str | None = None) -> Writer:
     path = None if where == "-" else Path(where)
     if path is not None and path.is_dir():
         raise UsageError(f"{where} is a folder", hint=f"name a file in it, such as {quote(path / 'out.csv')}")
-    if format in ("parquet", "npz"):
-        if path is None and sys.stdout.isatty():
-            raise UsageError(
-                f"{format} is not for a terminal",
-                hint=f"--save out.{format}, or a pipe: ... --save - | program",
-            )
-        from flowgmm_cli.data.writers.binary import NpzWriter, ParquetWriter
+    if format in ("parquet", "npz") and path is None and sys.stdout.isatty():
+        raise UsageError(
+            f"{format} is not for a terminal",
+            hint=f"--save out.{format}, or a pipe: ... --save - | program",
+        )
+    from flowgmm_cli.data.writers import formats  # imports this module
 
-        return ParquetWriter(path) if format == "parquet" else NpzWriter(path)
-    from flowgmm_cli.data.writers.text import DelimitedWriter, JsonlWriter
-
+    if format in ("csv", "tsv"):
+        return formats.DelimitedWriter(path, "," if format == "csv" else "\t")
     if format == "jsonl":
-        return JsonlWriter(path)
-    return DelimitedWriter(path, "," if format == "csv" else "\t")
+        return formats.JsonlWriter(path)
+    return formats.ParquetWriter(path) if format == "parquet" else formats.NpzWriter(path)
 
 
 def find_format(where: str, format: str | None = None) -> str:

@@ -119,15 +119,15 @@ def tables(draw: st.DrawFn) -> Table:
 def test_the_written_rows_are_read_back(tmp_path: Path, kind: str, chunks: list[Table]) -> None:
     path = tmp_path / f"out.{kind}"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flowgmm_cli.data.writers.text._MAX_CELLS", 10)  # two rows at once
-        patch.setattr("flowgmm_cli.data.writers.binary._GROUP_BYTES", 60)
+        patch.setattr("flowgmm_cli.data.writers.formats._MAX_CELLS", 10)  # two rows at once
+        patch.setattr("flowgmm_cli.data.writers.formats._GROUP_BYTES", 60)
         write(path, chunks)
     assert read(path) == expected(concatenate(chunks), kind)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_parquet_rows_are_gathered_into_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowgmm_cli.data.writers.binary._GROUP_BYTES", 15 * 8192 * 4)
+    monkeypatch.setattr("flowgmm_cli.data.writers.formats._GROUP_BYTES", 15 * 8192 * 4)
     with open_writer(str(tmp_path / "out.parquet")) as writer:
         for _ in range(40):
             writer.write({"x": np.zeros(8192, dtype=np.float32)})
