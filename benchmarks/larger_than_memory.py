@@ -43,7 +43,7 @@ FILE_ROWS = 2**20
 GROUP_ROWS = 2**16
 WARM_UP_STEPS = 100
 READ_ROWS = 2**14  # of a batch, where nothing but reading is measured
-ROUNDS = 3  # of one process and two by turns, of which the medians count
+ROUNDS = 3  # one process and two alternate; the medians count
 RECIPE = """\
 version: 1
 name: larger
