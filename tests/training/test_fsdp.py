@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.flows.blocks import find_blocks
 from flowgmm_cli.flows.glow import Glow
 from flowgmm_cli.flows.multiscale import FlatFlow
 from flowgmm_cli.flows.realnvp import RealNVP
@@ -17,7 +18,6 @@ from flowgmm_cli.recipe.schema import TrainConfig
 from flowgmm_cli.training.distributed import Distributed
 from flowgmm_cli.training.fsdp import (
     distribute_like,
-    find_blocks,
     full_tensor,
     is_sharded,
     local_parameters,
