@@ -24,6 +24,8 @@ os.chdir(folder)
 os.environ.clear()
 os.environ.update(environ)
 sys.argv = ["flowgmm", *words]
+import flowgmm_cli.processes
+flowgmm_cli.processes._PARENT = os.getppid()  # not the parent of the server, which has imported it
 """
 
 Words: TypeAlias = str | int | Path
