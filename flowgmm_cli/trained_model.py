@@ -83,8 +83,8 @@ class TrainedModel:
 
     @property
     def image(self) -> Column | None:
-        """The input column if it is the only one and holds images."""
-        return image_column(self.preprocessor.columns)
+        """The input column if it is the only one and holds images whose pixels are the features."""
+        return None if self.preprocessor.feature_encoder.encoded else image_column(self.preprocessor.columns)
 
     def require_detector(self) -> Detector:
         """Return the fitted scores. Raises `RunError` if the model has no scores."""

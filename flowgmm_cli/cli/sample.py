@@ -240,7 +240,7 @@ def _note_round_trip(session: Session, rows: Rows) -> Tensor:
 def _find_nearest_texts(session: Session, rows: GeneratedRows, k: int) -> dict[str, npt.NDArray[Any]]:
     """Return columns of the k nearest training texts of each row; none if the model reads no texts."""
     encoder = session.trained.preprocessor.feature_encoder
-    if not any(column.kind == "text" for column in encoder.columns):
+    if not encoder.encoded:
         return {}
     from flowgmm_cli.inference.samples import nearest_text_columns
 

@@ -1,7 +1,7 @@
-"""The user's cache: embeddings of texts, and results of passes over rows larger than memory.
+"""The user's cache: vectors of texts and images, and results of passes over rows larger than memory.
 
-A file is whole or absent, and its checksums show damage. Nothing is ever unpickled. Embeddings have a folder
-for each encoder (a digest of its `cache_key`), with files of the digests of texts and their vectors. The
+A file is whole or absent, and its checksums show damage. Nothing is ever unpickled. Vectors have a folder
+for each encoder (a digest of its `cache_key`), with files of the digests of items and their vectors. The
 results of a table, or of a folder of images, have a folder of their own; a file name contains a digest of the
 files, their sizes and times of modification, and a digest of the key, so changed files or another key miss
 the cache. A result may contain rows of the data set.
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,14 +25,18 @@ import platformdirs
 from flowgmm_cli.api import DataContext, Encoder, iterate_batches
 from flowgmm_cli.data.array_types import Array
 from flowgmm_cli.data.feature_file import FeatureFile
+from flowgmm_cli.data.images.arrays import LazyPixels
 from flowgmm_cli.encoders.joint import JointEncoder
 from flowgmm_cli.files import atomic_write, load_json, read_npz, remove_leftovers
 
 Arrays = Mapping[str, Array]
 """Name -> array of numbers, or of strings and None (dtype object)."""
 
-_CHUNK = 2048  # texts between two reports of progress
-_PART = 65_536  # texts in one file
+Items = Any
+"""A list of texts; or images, uint8 `(N, height, width[, 3])` or `LazyPixels`."""
+
+_CHUNK, _CHUNK_IMAGES = 2048, 256  # texts or images between two reports of progress
+_PART = 65_536  # items in one file
 _NUMBERS, _TEXTS = "numbers ", "texts "
 MAX_FILES = {".npz": 24, ".features": 2}
 """Maximum number of results and of feature files of a table; the newest stay."""
@@ -177,48 +182,63 @@ def digest(parts: Iterable[object]) -> str:
     return total.hexdigest()
 
 
-def encode(encoder: Encoder, texts: Sequence[str], context: DataContext) -> npt.NDArray[np.float32]:
-    """Return the texts' vectors `(N, dim)`, each distinct text encoded at most once, ever.
+def encode(encoder: Encoder, items: Items, context: DataContext) -> npt.NDArray[np.float32]:
+    """Return the vectors of texts or images, `(N, dim)`, each distinct item encoded at most once, ever.
 
-    A cache that cannot be written costs a note. Nothing is kept or looked up of a stream of texts: each chunk
+    A cache that cannot be written costs a note. Nothing is kept or looked up of a stream of items: each chunk
     would have to read the whole cache. Each part of a `JointEncoder` has its own cache.
     """
     if isinstance(encoder, JointEncoder):
-        return encoder.join([encode(part, texts, context) for part in encoder.parts])
+        return encoder.join([encode(part, items, context) for part in encoder.parts])
     key = None if context.streaming else encoder.cache_key()
-    distinct = list(dict.fromkeys(texts))
+    digests = [digest for batch in iterate_batches(len(items), _CHUNK) for digest in _digests(items[batch])]
+    first: dict[bytes, int] = {}  # position of each distinct item
+    for position, digest in enumerate(digests):
+        first.setdefault(digest, position)
     folder = None
     if key is not None:
         folder = cache_folder(context, "embeddings") / blake2b(key.encode(), digest_size=16).hexdigest()
-    vectors = _encode_distinct(encoder, distinct, folder, context)
-    position = {text: row for row, text in enumerate(distinct)}
-    return vectors[[position[text] for text in texts]]
+    vectors = _encode_distinct(encoder, items, first, folder, context)
+    row = {digest: row for row, digest in enumerate(first)}
+    return vectors[[row[digest] for digest in digests]]
+
+
+def _digests(items: Items) -> list[bytes]:
+    """Return a digest of each text or image."""
+    cells = np.asarray(items) if isinstance(items, LazyPixels) else items
+    whole = [f"{cell.shape}".encode() + cell.tobytes() for cell in cells if isinstance(cell, np.ndarray)]
+    whole = whole or [str(cell).encode("utf-8", "surrogatepass") for cell in cells]
+    return [blake2b(data, digest_size=16).digest() for data in whole]
 
 
 def _encode_distinct(
-    encoder: Encoder, texts: Sequence[str], folder: Path | None, context: DataContext
+    encoder: Encoder, items: Items, first: Mapping[bytes, int], folder: Path | None, context: DataContext
 ) -> npt.NDArray[np.float32]:
-    vectors = np.empty((len(texts), encoder.dim), dtype=np.float32)
-    digests = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
-    missing = dict(zip(digests, range(len(texts)), strict=True))
+    """Return the vectors of the items at the positions `first`, by their digests, in this order."""
+    digests, places = list(first), np.array(list(first.values()), dtype=np.int64)
+    vectors = np.empty((len(first), encoder.dim), dtype=np.float32)
+    missing = dict(zip(digests, range(len(first)), strict=True))
     for keys, known in _parts(folder, encoder.dim) if folder is not None else ():
         if not missing:
             break
-        if keys.tobytes() == b"".join(digests):  # the texts as they were when it was written
+        if keys.tobytes() == b"".join(digests):  # the items as they were when it was written
             return known
         hits = [
             (row, at) for at, digest in enumerate(map(bytes, keys)) if (row := missing.pop(digest, -1)) >= 0
         ]
         if hits:
-            rows, places = np.array(hits).T
-            vectors[rows] = known[places]
+            rows, found = np.array(hits).T
+            vectors[rows] = known[found]
 
     fresh = np.array(list(missing.values()), dtype=np.int64)
-    for batch in iterate_batches(len(fresh), _CHUNK):
-        context.progress(batch.start, len(fresh), "encoding texts")
-        vectors[fresh[batch]] = encoder.encode([texts[row] for row in fresh[batch]])
+    is_text = isinstance(items, list)
+    what, size = ("encoding texts", _CHUNK) if is_text else ("encoding images", _CHUNK_IMAGES)
+    for batch in iterate_batches(len(fresh), size):
+        context.progress(batch.start, len(fresh), what)
+        chosen = places[fresh[batch]]
+        vectors[fresh[batch]] = encoder.encode([items[at] for at in chosen] if is_text else items[chosen])
     if len(fresh):
-        context.progress(len(fresh), len(fresh), "encoding texts")
+        context.progress(len(fresh), len(fresh), what)
     if folder is not None and len(fresh):
         try:
             for batch in iterate_batches(len(fresh), _PART):
@@ -227,7 +247,7 @@ def _encode_distinct(
                 part = {"keys": np.frombuffer(joined, dtype=np.uint8).reshape(-1, 16)}
                 write_arrays(path, part | {"vectors": vectors[fresh[batch]]})
         except OSError as error:
-            context.note(f"vectors of texts are not kept: {folder} cannot be written ({error.strerror})")
+            context.note(f"vectors are not kept: {folder} cannot be written ({error.strerror})")
     return vectors
 
 

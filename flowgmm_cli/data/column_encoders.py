@@ -220,12 +220,16 @@ class HashedColumn(ColumnEncoder):
 
 
 @dataclass(frozen=True)
-class TextColumn(ColumnEncoder):
-    """A text column, as vectors of a text encoder; `flowgmm_cli.inference.samples` finds near texts."""
+class VectorColumn(ColumnEncoder):
+    """A column of texts or images, as vectors of an encoder; `inference.samples` finds near ones."""
 
     encoder: Encoder
-    inexact = "{} are texts; the density is that of their vectors"
     invalid_reason = "the encoder of `{}` gave no finite vector"
+
+    @property
+    def inexact(self) -> str:  # type: ignore[override]
+        """Reason: texts and images have vectors."""
+        return f"{{}} are {self.column.kind}s; the density is that of their vectors"
 
     @property
     def names(self) -> list[str]:
@@ -233,8 +237,9 @@ class TextColumn(ColumnEncoder):
         return [f"{self.column.name}[{entry}]" for entry in range(self.encoder.dim)]
 
     def transform(self, cells: Array, context: DataContext) -> Floats:
-        """Return the vectors of the texts."""
-        return encode(self.encoder, as_strings(cells), context).astype(np.float64)
+        """Return the vectors of the texts or images."""
+        items = as_strings(cells) if self.column.kind == "text" else cells
+        return encode(self.encoder, items, context).astype(np.float64)
 
     def state(self) -> State:
         """Return the encoder's state."""

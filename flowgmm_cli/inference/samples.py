@@ -173,10 +173,13 @@ def nearest_text_columns(
     The result is empty if the model reads no texts; arguments as for `nearest_texts`.
     """
     table: Columns = {}
-    names = [column.name for column in feature_encoder.columns if column.kind == "text"]
+    names = [column.name for column in feature_encoder.encoded]
     for name in names:
         index, distances = nearest_texts(feature_encoder, features, rows, name, context, k=k)
-        texts = np.array(["" if cell is None else str(cell) for cell in rows.columns[name]], dtype=object)
+        cells = rows.columns[name]
+        if cells.ndim > 1:  # images
+            cells = rows.ids
+        texts = np.array(["" if cell is None else str(cell) for cell in cells], dtype=object)
         distance = "distance" if len(names) == 1 else f"{name}_distance"
         for place in range(index.shape[1]):
             suffix = f"_{place + 1}" if place else ""

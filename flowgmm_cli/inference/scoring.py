@@ -175,7 +175,7 @@ def score(
         scorer = Scorer(to_device(trained, target), quiet, **settings)
         # text encoders have threads of their own, and not all of them are thread-safe: only this thread calls
         # them
-        has_texts = any(column.kind == "text" for column in trained.preprocessor.columns)
+        has_texts = bool(trained.preprocessor.feature_encoder.encoded)
         scored = run_in_threads(
             (partial(scorer.compute, chunk, *scorer.preprocess(chunk)) for chunk in chunks)
             if has_texts

@@ -39,10 +39,11 @@ def samples_section(context: ReportContext) -> Iterator[Part]:
     trained, is_image = context.trained, context.trained.image is not None
     classes = list(range(min(len(trained.class_names), MAX_CLASSES)))
     temperature = "the temperatures above them" if is_image else f"temperature {TEMPERATURE:g}"
-    is_text = any(column.kind == "text" for column in trained.preprocessor.columns)
+    encoded = trained.preprocessor.feature_encoder.encoded
     origin = "None of these rows is in the data."
-    if is_text:
-        origin = "A sampled vector is no text; the training texts nearest to it represent it."
+    if encoded:
+        kind = encoded[0].kind
+        origin = f"A sampled vector is no {kind}; the training {kind}s nearest to it represent it."
     yield Paragraph(
         "Latent vectors are drawn from the Gaussians of the classes and mapped back through the flow, at "
         f"{temperature} (1 is the model's own spread; lower is closer to the mean of the class). {origin}"
@@ -53,7 +54,7 @@ def samples_section(context: ReportContext) -> Iterator[Part]:
         yield _images(trained, classes)
     else:
         rows = _draw(trained, ROWS_PER_CLASS, classes, TEMPERATURE)
-        yield _texts(context, rows) if is_text else _table(rows)
+        yield _texts(context, rows) if encoded else _table(rows)
 
 
 def _draw(trained: TrainedModel, count: int, classes: list[int], temperature: float) -> GeneratedRows:
@@ -83,9 +84,9 @@ def _texts(context: ReportContext, generated: GeneratedRows) -> Part:
     ]
     columns = ["class", *(name.replace("_2", ", second").replace("_", " ") for name in neighbours)]
     caption = (
-        "A model of texts samples embedding vectors, not words; the table shows the training texts nearest "
-        "to each sample. Distances range from 0 (the same direction) to 2. If the texts belong to the class "
-        "of their line, the model has learned the topic of the class."
+        "Such a model samples vectors of an encoder; the table shows the training texts or images nearest "
+        "to each sample. Distances range from 0 (the same direction) to 2. If they belong to the class of "
+        "their line, the model has learned the class."
     )
     return Table(columns, rows, caption, right=[name for name in columns if name.startswith("distance")])
 

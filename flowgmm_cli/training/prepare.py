@@ -102,7 +102,8 @@ def _transform(
         copies = encode_text_copies(views, recipe.run.seed, part, preprocessor, context, part=name)
         return replace(split, copies=copies)
 
-    if any(isinstance(rows.train.columns[column.name], LazyPixels) for column in preprocessor.columns):
+    pixels = set(preprocessor.columns) - set(preprocessor.feature_encoder.encoded)
+    if any(isinstance(rows.train.columns[column.name], LazyPixels) for column in pixels):
         memory = int(2**30 * dict(recipe.data.config).get("memory", 2.0))
         train = preprocessor.apply_lazily(rows.train, context, with_inputs=with_inputs, memory=memory)
     else:

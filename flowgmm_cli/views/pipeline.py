@@ -147,7 +147,8 @@ class ImageColumnView:
 def _on_image_columns(view: Component, preprocessor: Preprocessor) -> list[ImageColumnView]:
     layout, changes = preprocessor.feature_encoder.layout, []
     for column, place in layout:
-        if (shape := image_shape(column)) is not None:
+        encoded = column in preprocessor.feature_encoder.encoded
+        if (shape := image_shape(column)) is not None and not encoded:
             low, high = preprocessor.ranges.get(column.name, (0.0, 1.0))
             change = build(view, shape=shape, high=high if low >= 0 else math.nan)
             changes.append(ImageColumnView(change, place, shape))

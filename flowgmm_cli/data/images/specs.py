@@ -84,6 +84,9 @@ class ImagesConfig(DataConfig):
     unlabelled_split: str | None = Field(
         None, description="split whose images are further training rows, without their labels"
     )
+    encoder: Component | None = component_field(
+        "encoder", None, description="images to vectors: efficientnet_lite0; null = the pixels themselves"
+    )
     memory: float = Field(2.0, ge=0, description="memory for pixels, in GiB; further pixels stay on disk")
     cache: Literal["auto", "never", "always"] = Field(
         "auto", description="when decoded pixels are cached on disk; auto = if they do not fit in `memory`"
