@@ -92,9 +92,9 @@ SPECS: dict[str, Spec] = {
         config=GuideConfig,
         build="flowgmm_cli.regularisers.terms:Guide",
         summary="Cross-entropy of the strong view to class probabilities of simple methods",
-        docs="The methods of `eval --baselines` are fitted to the labels and averaged by cross-validated "
-        "log loss; their probabilities are targets (distillation, Hinton et al., 2015). It has no effect on "
-        "rows that are larger than memory.",
+        docs="The cheaper methods of `eval --baselines` are fitted to the labels and averaged by "
+        "cross-validated log loss; their probabilities are targets (distillation, Hinton et al., 2015). It "
+        "has no effect on rows that are larger than memory.",
     ),
     "flow_consistency": RegulariserSpec(
         config=FlowConsistencyConfig,

@@ -24,6 +24,9 @@ CHOICES = {
         "prior.components=3", "prior.covariance=diagonal", "prior.means=kmeans",
         "prior.class_prior=estimated",
     ),
+    "whitened and guided": (
+        "flow.whitening=discriminant", "regularisers=[{use: consistency}, {use: guide}]",
+    ),
     "one dimension": ("prior.dims=1",),
     "everything": (
         "prior.means=latent", "prior.components=2", "prior.dims=1", "prior.learn_rest=true",
@@ -34,7 +37,10 @@ CHOICES = {
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_a_run_learns_is_saved_and_loaded_and_samples(name: str, train_run: Any) -> None:
+def test_a_run_learns_is_saved_and_loaded_and_samples(
+    name: str, train_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flowgmm_cli.training.guide.METHODS", ("knn", "lda"))  # to save time
     words = ("train.epochs=20", "calibration.method=none", "data.views.strong=[{use: noise, scale: 0.05}]")
     run, result = train_run("run", *words, *CHOICES[name])
     assert result.test is not None
