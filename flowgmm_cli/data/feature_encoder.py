@@ -262,8 +262,6 @@ def _restore(
         return CategoryColumn(column, **values) if "categories" in values else HashedColumn(column, **values)
     if column.kind == "image":
         return PixelColumn(column)
-    if "inexact" in values:  # as saved before `has_missing`
-        values["has_missing"] = bool(values.pop("inexact"))
     numeric = DateColumn if column.kind == "date" else NumericColumn
     return numeric(column, **{"fill": None, **values, **arrays})
 
