@@ -31,17 +31,21 @@ class HeldOutLabels:
     labels: npt.NDArray[np.int64]  # true classes `(n,)`
     confidence: Floats  # probability of the predicted class, beside unknown kinds, `(n,)`
     correct: npt.NDArray[np.bool_]  # mask of correct predictions `(n,)`
+    exact: npt.NDArray[np.bool_]  # mask of the rows that the final model predicted, not that of a fold
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @classmethod
-    def collect(cls, log_probabilities: Floats, labels: npt.NDArray[np.int64], p_unknown: Floats) -> Self:
+    def collect(
+        cls, log_probabilities: Floats, labels: npt.NDArray[np.int64], p_unknown: Floats, *, exact: bool
+    ) -> Self:
         """Collect rows from calibrated `log p(k | x)` `(n, K)`, true classes, and `p_unknown` `(n,)`."""
         best = log_probabilities.argmax(1)
         confidence = np.exp(log_probabilities.max(1)) * (1 - p_unknown)
         p_true = np.exp(log_probabilities[np.arange(len(labels)), labels])
-        return cls(p_true.astype(np.float64), labels, confidence.astype(np.float64), best == labels)
+        numbers = p_true.astype(np.float64), labels, confidence.astype(np.float64), best == labels
+        return cls(*numbers, np.full(len(labels), exact))
 
     @classmethod
     def restore(cls, arrays: Mapping[str, npt.NDArray[Any]], classes: int) -> Self:
@@ -55,7 +59,7 @@ class HeldOutLabels:
     @classmethod
     def concatenate(cls, parts: Sequence[HeldOutLabels]) -> Self:
         """Concatenate the rows of any number of parts, also of no part."""
-        empty = cls(np.empty(0), np.empty(0, np.int64), np.empty(0), np.empty(0, np.bool_))
+        empty = cls(np.empty(0), np.empty(0, np.int64), np.empty(0), *(np.empty(0, np.bool_),) * 2)
         names = [field.name for field in fields(cls)]
         return cls(*(np.concatenate([getattr(part, name) for part in (empty, *parts)]) for name in names))
 
@@ -69,9 +73,9 @@ class HeldOutLabels:
         if not 0 < coverage < 1:
             raise UsageError(f"the coverage is {coverage}, it must lie between 0 and 1", hint="0.9")
         needed = math.ceil(coverage / (1 - coverage) - _ROUNDING)
-        groups = [self.p_true]
-        if by_class:
-            groups = [self.p_true[self.labels == k] for k in range(len(class_names))]
+        masks = [self.labels == k for k in range(len(class_names))] if by_class else [self.labels >= 0]
+        groups = [self.p_true[mask] for mask in masks]
+        ranks = [self._rank(mask, coverage) for mask in masks]
         most = max(map(len, groups))
         if most < needed:
             rows = f"its class with the most has {most:,}" if by_class else f"there are {most:,}"
@@ -84,11 +88,31 @@ class HeldOutLabels:
         few = [
             name for name, part in zip(class_names, groups, strict=False) if by_class and len(part) < needed
         ]
-        values = np.broadcast_to([_threshold(part, coverage) for part in groups], len(class_names)).copy()
-        usable = min(len(part) for part in groups if len(part) >= needed)
-        return Thresholds(
-            coverage, by_class, values, tuple(few), needed, len(self), _interval(usable, coverage)
+        values = [
+            np.sort(part)[len(part) - rank] if len(part) >= needed else 0.0
+            for part, rank in zip(groups, ranks, strict=True)
+        ]
+        usable = min(
+            (len(part), rank) for part, rank in zip(groups, ranks, strict=True) if len(part) >= needed
         )
+        return Thresholds(
+            coverage,
+            by_class,
+            np.broadcast_to(values, len(class_names)).copy(),
+            tuple(few),
+            needed,
+            len(self),
+            _interval(*usable),
+        )
+
+    def _rank(self, mask: npt.NDArray[np.bool_], coverage: float) -> int:
+        """Return the number of some rows that the threshold covers.
+
+        For rows of the final model a new row counts as one more. The models of folds have seen fewer labels
+        than the final one, which gives a new row a higher probability: that makes up for it.
+        """
+        n = int(mask.sum())
+        return math.ceil((n + self.exact[mask].mean() if n else 0) * coverage - _ROUNDING)
 
     def count_answers(self, min_confidence: float) -> tuple[int, int]:
         """Return the number of rows with at least this confidence, and of right predictions among them."""
@@ -123,23 +147,12 @@ class Thresholds:
         return np.asarray(np.exp(log_probabilities) >= self.values)
 
 
-def _interval(n: int, coverage: float) -> tuple[float, float]:
+def _interval(n: int, rank: int) -> tuple[float, float]:
     """Return the 90 % interval of the coverage over draws of n labels, a Beta distribution (Vovk, 2012)."""
     from scipy.special import betaincinv
 
-    rank = _rank(n, coverage)
     low, high = betaincinv(rank, n + 1 - rank, [0.05, 0.95])
     return float(low), float(high)
-
-
-def _rank(n: int, coverage: float) -> int:
-    return math.ceil((n + 1) * coverage - _ROUNDING)
-
-
-def _threshold(p_true: Floats, coverage: float) -> float:
-    """Return the probability that a share `coverage` of n + 1 rows has; 0 if n is too small."""
-    rank = _rank(len(p_true), coverage)
-    return float(np.sort(p_true)[len(p_true) - rank]) if rank <= len(p_true) else 0.0
 
 
 def risk_coverage(confidence: Floats, correct: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:

@@ -21,7 +21,7 @@ def draw(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def held_out(n: int, seed: int) -> HeldOutLabels:
     log_p, labels = draw(n, seed)
-    return HeldOutLabels.collect(log_p, labels, np.zeros(n))
+    return HeldOutLabels.collect(log_p, labels, np.zeros(n), exact=True)
 
 
 @pytest.mark.parametrize("by_class", [False, True])
@@ -40,12 +40,14 @@ def test_sets_have_the_coverage_on_average_over_draws_of_labels(by_class: bool) 
     assert (mean[1:] > 0.89).all() == by_class
 
 
-def test_the_quantile_is_exact_for_few_labels() -> None:
-    rows = HeldOutLabels(
-        np.linspace(0.1, 0.9, 9), np.zeros(9, np.int64), np.ones(9), np.ones(9, dtype=np.bool_)
-    )
-    assert rows.class_thresholds(0.9, NAMES, by_class=False).values == pytest.approx([0.1] * 3)
-    assert rows.class_thresholds(0.8, NAMES, by_class=False).values == pytest.approx([0.2] * 3)
+@pytest.mark.parametrize(("exact", "rank"), [(True, 18), (False, 17)])
+def test_a_new_row_counts_as_one_more_beside_rows_of_the_final_model(exact: bool, rank: int) -> None:
+    p = np.linspace(0.05, 0.95, 19)[:, None]
+    log_p = np.log(np.concatenate([p, 1 - p], axis=1))
+    rows = HeldOutLabels.collect(log_p, np.zeros(19, np.int64), np.zeros(19), exact=exact)
+    thresholds = rows.class_thresholds(0.88, ("a", "b"), by_class=False)
+    assert thresholds.values == pytest.approx([0.05 * (20 - rank)] * 2)
+    assert thresholds.interval[0] < rank / 20 < thresholds.interval[1]
 
 
 def test_too_few_labels_are_an_error_with_the_number_that_is_needed() -> None:
@@ -76,7 +78,7 @@ def test_rows_without_probabilities_have_an_empty_set() -> None:
 
 def test_answered_rows_have_the_confidence_beside_unknown_kinds() -> None:
     p = np.log([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]])
-    rows = HeldOutLabels.collect(p, np.array([0, 1, 1]), np.array([0.0, 0.0, 0.5]))
+    rows = HeldOutLabels.collect(p, np.array([0, 1, 1]), np.array([0.0, 0.0, 0.5]), exact=False)
     assert rows.count_answers(0.5) == (2, 1)
     assert rows.count_answers(0.2) == (3, 2)
     shares, errors = risk_coverage(rows.confidence, rows.correct)

@@ -68,7 +68,7 @@ def _note_sets(thresholds: Thresholds, totals: Totals) -> dict[str, Any]:
     mean_size, (low, high) = sum(size * n for size, n in sizes.items()) / scored, thresholds.interval
     rows = "rows of each class" if thresholds.by_class else "such rows"
     output.note(
-        f"sets    hold the right class for {thresholds.coverage:.1%} of {rows} on average; with the "
+        f"sets    hold the right class for about {100 * thresholds.coverage:.4g}% of {rows}; with the "
         f"{thresholds.labels:,} labels held out in training, for {low:.1%} to {high:.1%}"
     )
     empty = f", and none in {sizes[0] / scored:.1%}, where no class is likely enough" if sizes[0] else ""

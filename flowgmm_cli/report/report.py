@@ -16,6 +16,7 @@ from flowgmm_cli.inference.evaluate_run import load_model_and_rows, select_split
 from flowgmm_cli.report import (
     baselines,
     galleries,
+    guarantees,
     latent,
     learning_curves,
     ood,
@@ -39,6 +40,7 @@ SECTIONS: tuple[tuple[str, str, BuildSection], ...] = (
     ("classes", "Class by class", tables.classes_section),
     ("confusion", "Confusion", predictions.confusion_section),
     ("reliability", "Reliability", predictions.reliability_section),
+    ("guarantees", "Doubtful rows", guarantees.guarantees_section),
     ("latent", "Latent space", latent.latent_section),
     ("samples", "Samples", samples.samples_section),
     ("gallery", "Typical and odd rows", galleries.gallery_section),

@@ -104,11 +104,12 @@ def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
     cross_fitted, held_out = None, []
     if out_of_fold:
         cross_fitted = calibrate_folds(recipe.calibration, out_of_fold, temperature=fits[0].temperature)
-        held_out.append(HeldOutLabels.collect(cross_fitted[0], out_of_fold.labels, cross_fitted[1]))
+        log_prob, p_unknown = cross_fitted
+        held_out.append(HeldOutLabels.collect(log_prob, out_of_fold.labels, p_unknown, exact=False))
     if val := _validation(data, model):
         log_prob, p_unknown = model.log_posterior(val[0]).numpy(), model.p_unknown(val[0]).numpy()
         known = val[1] >= 0
-        held_out.append(HeldOutLabels.collect(log_prob[known], val[1][known], p_unknown[known]))
+        held_out.append(HeldOutLabels.collect(log_prob[known], val[1][known], p_unknown[known], exact=True))
     return FittedModel(
         model=model,
         members=members,

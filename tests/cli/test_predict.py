@@ -84,7 +84,7 @@ def test_sets_and_abstention_add_columns_and_say_what_held_out_labels_show(flowg
     assert values["coverage"]["mean_size"] == pytest.approx(np.mean(sizes))
     assert values["coverage"]["labels"] == values["abstention"]["held_out"]["rows"] == 32
     assert values["abstention"]["abstained"] == [row["abstained"] for row in rows].count("true")
-    assert "hold the right class for 80.0% of rows of each class on average" in outcome.err
+    assert "hold the right class for about 80% of rows of each class" in outcome.err
     assert "of 32 rows held out in training have that confidence" in outcome.err
     model = load(str(run))
     assert model.predict_set("t.csv", coverage=0.8, by_class=True).sum(1).tolist() == sizes

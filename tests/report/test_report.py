@@ -125,7 +125,9 @@ def test_the_report_has_every_section_and_every_figure_a_caption_and_a_file(
     assert [section.id for section in report_page.report.sections] == [key for key, _, _ in SECTIONS]
     assert set(report_page.unavailable) == {"baselines", "race", "unknown"}
     plots = [part for part in report_page.parts() if isinstance(part, Plot)]
-    assert {"loss", "confusion", "reliability", "latent", "ood"} <= {plot.name for plot in plots}
+    assert {"loss", "confusion", "reliability", "risk-coverage", "latent", "ood"} <= {
+        plot.name for plot in plots
+    }
     assert all(len(plot.caption) > 40 for plot in plots)
     assert report_page.page.tags.count("figcaption") >= len(plots)
     assert report_page.page.tags.count("img") == len(plots)
