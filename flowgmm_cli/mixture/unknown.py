@@ -17,21 +17,25 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from flowgmm_cli.mixture.clusters import fit_kmeans, subsample
+from flowgmm_cli.mixture.clusters import fit_kmeans, single_thread_no_warnings, subsample
 from flowgmm_cli.neighbours import affinity, propagate_labels
 
 Floats = npt.NDArray[np.float64]
 
-NEIGHBOURS = 10
+NEIGHBOURS = 20
 ALPHA = 0.99
-ITERATIONS = 100
+ITERATIONS = 60
 FOLDS = 5
 MIN_LABELS = 20  # with fewer, the share of unknown kinds cannot be distinguished from 0
-MIN_SHARE = 0.03  # that is assumed where a recipe asks for nameless components in any case
-GRAPH_OPERATIONS = 2e10  # rows * rows * features of the neighbour search: some 2 seconds on one core
-_QUANTILES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)  # of the masses of labelled rows
-_DOUBT = 0.05  # probability that unknown kinds are found where all rows are of the classes
+MIN_SHARE = 0.04  # of unknown kinds that a model is changed for
+MAX_COLUMNS = 100  # of label mass that are spread, by class and fold; with more classes only by fold
+GRAPH_OPERATIONS = 1e10  # rows * rows * features of the neighbour search: some 2 seconds on one core
+DOUBT = 0.1  # probability that unknown kinds are found where all rows are of the classes
+_LEVELS = np.array([0.03, 0.05, 0.08, 0.12, 0.17, 0.23, 0.3, 0.4, 0.5, 0.6, 0.7])  # shares of unlabelled rows
+_LEAST_MASS = 1e-2  # of a mean of 1
+_MARGIN = 0.12  # share of rows of the classes, beside unknown ones, that an estimate is made of
 _EXAMPLES = 0.8  # share of the rows of unknown kinds that examples are drawn from
+_SIMULATIONS = 2000
 
 
 @dataclass(frozen=True)
@@ -105,23 +109,27 @@ def find_unknown(
     if len(labelled) < MIN_LABELS or len(sample) < MIN_LABELS:
         return None
     x = torch.cat([labelled, unlabelled[sample.to(unlabelled.device)]]).float().cpu().numpy()
-    folds = assign_folds(labels.cpu().numpy(), generator)
-    own, mass = label_mass(x, folds)
-    share, low, high, certain = unknown_share(own, mass)
-    if count is None and certain <= 0:
+    y = labels.cpu().numpy()
+    folds = assign_folds(y, generator)
+    mass = label_mass(x, y, folds)
+    ranks = scarcity_ranks(mass, folds)
+    # labels are often drawn evenly from unequal classes, but the ratios are rough: both views have to agree
+    views = [estimate_share(ranks, weights) for weights in (np.ones(len(y)), class_ratios(x, y, classes)[y])]
+    share, low, high = np.mean([(view.share, view.low, view.high) for view in views], axis=0).tolist()
+    if count is None and (max(view.p for view in views) > DOUBT or share < MIN_SHARE):
         return None
-    rng = np.random.default_rng(int(torch.randint(2**31 - 1, (), generator=generator)))
     share = max(share, MIN_SHARE)
-    # as many examples as a class of this size would have labels, drawn from the rows with the least mass
-    size = max(len(labels) // classes, round(len(labels) * share / (1 - share)))
-    candidates = np.argsort(mass, kind="stable")[: max(size, int(_EXAMPLES * share * len(mass)))]
-    chosen = np.sort(rng.choice(candidates, min(size, len(candidates)), replace=False))
+    # as many examples as a class of this size would have labels, drawn from the scarcest rows
+    size = max(len(y) // classes, round(len(y) * share / (1 - share)))
+    candidates = np.argsort(-scarcity(mass[len(y) :].sum(2)), kind="stable")
+    candidates = candidates[: max(size, int(_EXAMPLES * share * len(sample)))]
+    order = torch.randperm(len(candidates), generator=generator).numpy()
+    chosen = np.sort(candidates[order[:size]])
     groups = np.zeros(len(chosen), dtype=np.int64)
     if count is not None and count > 1:
-        groups = fit_kmeans(x[len(labels) + chosen], count, generator).labels_.astype(np.int64)
-    return UnknownKinds(
-        share, low, high, sample[torch.from_numpy(chosen)], torch.from_numpy(groups), int(groups.max()) + 1
-    )
+        groups = fit_kmeans(x[len(y) + chosen], count, generator).labels_.astype(np.int64)
+    positions = sample[torch.from_numpy(chosen)]
+    return UnknownKinds(share, low, high, positions, torch.from_numpy(groups), int(groups.max()) + 1)
 
 
 def assign_folds(labels: npt.NDArray[np.int64], generator: torch.Generator) -> npt.NDArray[np.int64]:
@@ -133,59 +141,120 @@ def assign_folds(labels: npt.NDArray[np.int64], generator: torch.Generator) -> n
     return folds
 
 
-def label_mass(x: npt.NDArray[np.float32], folds: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """Spread labels by random walks and return the mass that arrives at each row.
+def label_mass(
+    x: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], folds: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Spread labels by random walks and return the mass that arrives at each row `(N, K, FOLDS)`.
+
+    With very many classes, it is that of all classes together: `(N, 1, FOLDS)`.
 
     Args:
         x: rows, the L labelled ones first, `(N, D)`.
-        folds: fold of each labelled row, `(L,)`.
-
-    Returns:
-        The mass of labelled rows from the labels of other folds `(L,)`, and of the others `(N - L,)`, each as
-        if all labels had been used.
+        labels: classes of the labelled rows `(L,)`.
+        folds: their folds `(L,)`.
     """
     from scipy import sparse
     from sklearn.neighbors import NearestNeighbors
 
-    count, labels = min(NEIGHBOURS, len(x) - 1), len(folds)
+    count, classes = min(NEIGHBOURS, len(x) - 1), int(labels.max()) + 1
+    if classes * FOLDS > MAX_COLUMNS:
+        labels, classes = np.zeros_like(labels), 1
     distance, index = NearestNeighbors(n_neighbors=count).fit(x).kneighbors()
     graph = affinity(distance, index, distance[:, -1])
     graph = graph.maximum(graph.T)
     walk = (sparse.diags_array(1 / graph.sum(1), dtype=np.float32) @ graph).tocsr()
-    # masses are linear in the labels, so that one walk with a column for each fold serves all folds
-    start = np.zeros((len(x), FOLDS), dtype=np.float32)
-    start[np.arange(labels), folds] = len(x)
-    mass = propagate_labels(walk, start, alpha=ALPHA, iterations=ITERATIONS).astype(np.float64)
-    total, sizes = mass.sum(1), np.bincount(folds, minlength=FOLDS)
-    own = total[:labels] - mass[np.arange(labels), folds]
-    return own * labels / (labels - sizes[folds]), total[labels:]
+    # masses are linear in the labels, so that one walk with a column for each class and fold serves all folds
+    start = np.zeros((len(x), classes, FOLDS), dtype=np.float32)
+    start[np.arange(len(labels)), labels, folds] = len(x) / len(labels)
+    return propagate_labels(walk, start, alpha=ALPHA, iterations=ITERATIONS)
 
 
-def unknown_share(own: Floats, mass: Floats) -> tuple[float, float, float, float]:
-    """Estimate the share of rows of unknown kinds, from masses of labelled rows and of unlabelled ones.
+def scarcity(mass: npt.NDArray[np.float32]) -> Floats:
+    """Score rows by their mass `(N, K)`: the less of all classes and of the first, the higher."""
+    total, first = mass.sum(1), mass.max(1)
+    product = (total.astype(np.float64) + _LEAST_MASS) * (first + _LEAST_MASS)
+    return np.asarray(-np.log(product))
 
-    A share F of the rows of the classes has at most the mass t, and a share G = s + (1 - s) F of the
-    unlabelled rows, if rows of unknown kinds, a share s, have less. For the k-th smallest mass of L labelled
-    rows, F has the distribution Beta(k, L + 1 - k) for any distribution of the masses. Low masses tell
-    little where kinds overlap, high ones vary with the labels; the one that gives the highest lower bound is
-    used.
 
-    Args:
-        own: masses of labelled rows `(L,)`.
-        mass: masses of unlabelled rows `(U,)`.
+def scarcity_ranks(mass: npt.NDArray[np.float32], folds: npt.NDArray[np.int64]) -> Floats:
+    """Rank labelled rows among the unlabelled ones, by the mass `(N, K, FOLDS)` from labels of other folds.
 
     Returns:
-        The estimate, its 90 % interval, and a lower bound that is above 0 by chance in one of 20 cases.
+        The share of the unlabelled rows that is at least as scarce as each labelled row, `(L,)`.
     """
+    ranks = np.empty(len(folds))
+    for fold in range(FOLDS):
+        score = scarcity(np.delete(mass, fold, axis=2).sum(2))
+        own = np.flatnonzero(folds == fold)
+        pile = np.sort(-score[len(folds) :])
+        ranks[own] = np.searchsorted(pile, -score[own], side="right") / len(pile)
+    return ranks
+
+
+def class_ratios(x: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], classes: int) -> Floats:
+    """Estimate how much more frequent each class is among the unlabelled rows than among the labels, `(K,)`.
+
+    Labels are often drawn evenly from classes of different sizes (Lipton, Wang and Smola, 2018). See
+    `label_mass` for the arguments.
+    """
+    from scipy.optimize import nnls
+    from sklearn.linear_model import LogisticRegression
+
+    known = np.unique(labels)
+    ratios = np.ones(classes)
+    if len(known) < 2:
+        return ratios
+    scaled = x / x.std()
+    with single_thread_no_warnings():
+        model = LogisticRegression(C=0.1, max_iter=60, tol=1e-2).fit(scaled[: len(labels)], labels)
+    probabilities = model.predict_proba(scaled)
+    of_labelled, pile = probabilities[: len(labels)], probabilities[len(labels) :].mean(0)
+    # the pile's mean probabilities are those of the classes, mixed by their frequencies in it
+    by_class = np.stack([of_labelled[labels == k].mean(0) for k in known], axis=1)
+    frequency = nnls(by_class, pile)[0]
+    ratios[known] = frequency / frequency.sum() * len(labels) / np.bincount(labels)[known]
+    return ratios
+
+
+@dataclass(frozen=True)
+class ShareEstimate:
+    """Share of unknown kinds, its 90 % interval, and the probability `p` of such ranks without any."""
+
+    share: float
+    low: float
+    high: float
+    p: float
+
+
+def estimate_share(ranks: Floats, weights: Floats) -> ShareEstimate:
+    """Estimate the share of rows of unknown kinds from ranks of labelled rows among the unlabelled ones.
+
+    A share F of the rows of the classes, and so of the labelled rows, is among the share t of the unlabelled
+    rows that has the highest scores. If all rows of unknown kinds, a share s, are there too,
+    t = s + (1 - s) F. Without them, the number of labelled rows is binomial for each t; the smallest of its
+    probabilities over all t is compared with simulated ones.
+
+    Args:
+        ranks: see `scarcity_ranks`, `(L,)`.
+        weights: of the labelled rows, `(L,)`.
+    """
+    from scipy.special import betainc
     from scipy.stats import beta
 
-    ordered, best = np.sort(own), np.array([0.0, 0.0, 0.0, -1.0])
-    for quantile in _QUANTILES:
-        k = max(1, round(quantile * len(own)))
-        below = (mass <= ordered[k - 1]).mean()
-        levels = [0.5, 0.98, 0.02, 1 - _DOUBT / len(_QUANTILES)]  # for 90 % over the choice of k
-        shares = beta.ppf(levels, k, len(own) + 1 - k)
-        estimates = (below - shares) / (1 - shares)
-        if estimates[3] > best[3]:
-            best = estimates
-    return float(best[0]), float(best[1]), float(best[2]), float(best[3])
+    n = float(weights.sum() ** 2 / (weights**2).sum())  # equal weights have as much information
+    below = n * ((ranks[:, None] <= _LEVELS) * weights[:, None]).sum(0) / weights.sum()
+    rng = np.random.default_rng(0)
+    steps = rng.multinomial(round(n), [*np.diff(_LEVELS, prepend=0), 1 - _LEVELS[-1]], size=_SIMULATIONS)
+    k = np.concatenate([below[None], steps[:, :-1].cumsum(1)])
+    least = betainc(np.maximum(n - k, 1e-9), k + 1, 1 - _LEVELS).min(1)
+    shares_of_labelled = (
+        (below + 0.5) / (n + 1),
+        *(beta.ppf(q, below + 0.5, n - below + 0.5) for q in (0.95, 0.05)),
+    )
+    shares, low, high = ((_LEVELS - f) / (1 - f) for f in shares_of_labelled)
+    level, seen = int(low.argmax()), set[int]()
+    while level not in seen:  # few rows of the classes vary much, many hide the others
+        seen.add(level)
+        level = min(int(np.searchsorted(_LEVELS, shares[level] + _MARGIN)), len(_LEVELS) - 1)
+    chance = float((least[1:] <= least[0]).mean())
+    return ShareEstimate(float(shares[level]), float(low[level]), float(high[level]), chance)
