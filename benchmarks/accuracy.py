@@ -123,8 +123,8 @@ class Benchmark:
             metrics = asdict(BaselineMetrics.measure(log_p, data.test.labels.numpy()))
             results[name] = {**metrics, "seconds": prediction.seconds, "settings": prediction.settings}
             if prediction.cross_fitted is not None:
-                held_out = prediction.cross_fitted.argmax(1) == labels[folds >= 0]
-                results[name]["cross_fitted"] = float(held_out.mean())
+                held_out = log_probabilities(prediction.cross_fitted), labels[folds >= 0]
+                results[name]["cross_fitted"] = asdict(BaselineMetrics.measure(*held_out))
         return results
 
     def _all_labels(self, data_set: DataSet, seed: int) -> dict[str, Any]:

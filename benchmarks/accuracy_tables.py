@@ -95,7 +95,8 @@ def compare_with_chosen(value: dict[str, Any]) -> list[str]:
                 key: by_seed[key][seed] for key in BASELINES if "cross_fitted" in by_seed[key].get(seed, {})
             }
             if len(others) == len(BASELINES):
-                chosen = max(others, key=lambda key: others[key]["cross_fitted"])
+                ranks = {key: rank_cross_fitted(point) for key, point in others.items()}
+                chosen = max(ranks, key=lambda key: ranks[key])
                 pairs.append((own["accuracy"] - others[chosen]["accuracy"], chosen))
         if pairs:
             means.append(float(np.mean([difference for difference, _ in pairs])))
@@ -108,6 +109,11 @@ def compare_with_chosen(value: dict[str, Any]) -> list[str]:
             f"{100 * min(means):+.1f}"
         )
     return lines
+
+
+def rank_cross_fitted(point: dict[str, Any]) -> tuple[float, float]:
+    """Rank a baseline by its cross-validated accuracy, among equals by the log loss."""
+    return point["cross_fitted"]["accuracy"], -point["cross_fitted"]["nll"]
 
 
 def footnote(value: dict[str, Any]) -> str:

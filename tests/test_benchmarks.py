@@ -69,9 +69,12 @@ def test_points_are_computed_once_and_summarised(accuracy: Any, tmp_path: Path) 
 
 
 def test_flowgmm_is_compared_with_the_method_that_cross_validation_chooses(accuracy: Any) -> None:
-    points = {name: [{"seed": 3, "accuracy": 0.5, "cross_fitted": 0.5}] for name in accuracy.BASELINES}
-    points["svm"] = [{"seed": 3, "accuracy": 0.7, "cross_fitted": 0.6}]
-    points["lda"] = [{"seed": 3, "accuracy": 0.9, "cross_fitted": 0.4}]
+
+    def point(test: float, held_out: float, nll: float = 1.0) -> list[dict[str, Any]]:
+        return [{"seed": 3, "accuracy": test, "cross_fitted": {"accuracy": held_out, "nll": nll}}]
+
+    points: dict[str, Any] = {name: point(0.5, 0.6) for name in accuracy.BASELINES}
+    points["svm"], points["lda"] = point(0.7, 0.6, 0.9), point(0.9, 0.4)
     points["flowgmm"] = [{"seed": 3, "accuracy": 0.8}]
     lines = accuracy.compare_with_chosen({"data_sets": {"keel_pima": {"points": points}}})
     assert "+10.0 points to the chosen of eight (svm)" in lines[0]
