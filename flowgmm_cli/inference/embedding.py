@@ -85,7 +85,7 @@ def embedding_columns(stream: Iterator[Scores], method: MapMethod | None) -> Ite
     if plane is None:
         points = np.full((sum(map(len, waiting)), 2), np.nan)
         if len(vectors):
-            points[np.concatenate([scores.scorable for scores in waiting])] = _map(vectors, method)[:, :2]
+            points[np.concatenate([scores.scorable for scores in waiting])] = map_rows(vectors, method)[:, :2]
     for scores in chain(waiting, stream):
         z = _vectors(scores)
         x, y = (plane(z) if plane else points[scores.start - start :][: len(z)]).astype(np.float32).T
@@ -98,7 +98,8 @@ def _vectors(scores: Scores) -> FloatArray:
     return scores.vectors
 
 
-def _map(rows: FloatArray, method: MapMethod) -> FloatArray:
+def map_rows(rows: FloatArray, method: MapMethod) -> FloatArray:
+    """Map rows `(N, D)` to a plane, `(N, 2)` or the first two of more coordinates."""
     if len(rows) < 4 or (method == "tsne" and rows.shape[1] < 2):  # too few for neighbourhoods
         return PrincipalPlane(rows)(rows)
     if method == "tsne":

@@ -1,0 +1,336 @@
+"""`flowgmm discover`: groups of kinds that nobody named among the unlabelled rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from flowgmm_cli.cli import options, output
+from flowgmm_cli.cli.session import explain_write_errors, open_session
+from flowgmm_cli.cli.validation import (
+    check_absent,
+    check_input_kept,
+    check_stdout,
+    check_suffix,
+    split_arguments,
+)
+from flowgmm_cli.errors import DataError, UsageError
+from flowgmm_cli.files import write_bytes
+from flowgmm_cli.formatting import pluralise
+from flowgmm_cli.messages import quote
+
+if TYPE_CHECKING:
+    from flowgmm_cli.api import Rows
+    from flowgmm_cli.cli.session import Session
+    from flowgmm_cli.data.splits import SplitData
+    from flowgmm_cli.inference.discovery import Discovery
+    from flowgmm_cli.inference.scores import OODRule, Scores
+
+SCHEMA = "flowgmm/discover/1"
+NOTHING = "no unlabelled rows look like none of the classes"
+_TYPICAL = 10  # rows of a group in the JSON output
+_SHOWN = {4: 3, 12: 2}  # most groups -> typical rows of each on the screen; of more groups one
+
+Accept = Annotated[
+    list[str] | None,
+    options.option(
+        "--accept GROUP=CLASS,...",
+        "Make classes of groups: write a table with these labels beside the given ones, and its recipe.",
+    ),
+]
+RecipeFile = Annotated[
+    Path | None,
+    options.option(
+        "--recipe FILE.yaml",
+        "Recipe that --accept writes, with its table beside it; default: NAME_more.yaml.",
+    ),
+]
+PlotFile = Annotated[Path | None, options.option("--plot FILE.png", "Write a map of the groups and classes.")]
+Score = Annotated[
+    str | None,
+    options.option(
+        "--score NAME",
+        "Divide the rows that this out-of-distribution score flags, not those that are likely unknown.",
+    ),
+]
+
+
+def discover(
+    run: options.Run = None,
+    rows_file: options.RowsArgument = None,
+    run_flag: options.RunFlag = None,
+    data: options.Data = None,
+    data_format: options.DataFormat = None,
+    save: options.Save = None,
+    format_: options.Format = None,
+    plot: PlotFile = None,
+    accept: Accept = None,
+    recipe: RecipeFile = None,
+    score: Score = None,
+    fpr: options.Fpr = None,
+    force: options.Force = False,
+    as_json: options.Json = False,
+) -> None:
+    """Find groups of kinds that nobody named among unlabelled rows, with the words or columns that mark them.
+
+    Rows with a high p_unknown (prior.unknown) are divided into groups about as wide as the classes. --save
+    writes id, group, p_unknown and the columns of each row in a group. --accept labels the more typical
+    half of the rows of a group. Without --data the run's own unlabelled rows are searched.
+
+    Examples: flowgmm discover · flowgmm discover --save groups.csv --plot groups.png ·
+    flowgmm discover --accept 1=refunds,3=other · flowgmm discover --data new.csv --score combined
+    """
+    run, data = split_arguments(run, rows_file, data)
+    names = parse_accepted(accept)
+    _check_flags(data, save, plot, recipe if names else None, as_json=as_json)
+    if recipe is not None and not names:
+        raise UsageError("--recipe names what --accept writes", hint="--accept 1=refunds")
+    with open_session(run, run_flag) as session:
+        from flowgmm_cli.data.writers.base import open_writer
+
+        if names and data is not None:
+            hint = "leave --data out; --save groups.csv has the rows of its groups"
+            raise UsageError("--accept adds labels to the run's own rows", hint=hint)
+        target = recipe or Path(f"{session.trained.recipe.name}_more.yaml")
+        if names:
+            _check_target(target, session, force=force)
+        rule = _select_rule(session, score, fpr)
+        if rule is None and not session.trained.model.unknown:  # training looked and found nothing
+            _print_nothing(session, save, as_json=as_json)
+            return
+        writer = open_writer(save, format=format_) if save is not None else None
+        own, pile, discovery = _discover(session, data, data_format, rule)
+        groups = discovery.groups
+        if wrong := sorted(set(names) - set(range(1, len(groups) + 1))):
+            known = f"the groups are 1 to {len(groups)}" if len(groups) else "there are no groups"
+            raise UsageError(f"--accept: there is no group {wrong[0]}", hint=f"{known}; `flowgmm discover`")
+        with writer or nullcontext():
+            if writer:
+                writer.write(discovery.table())
+        if plot is not None:
+            _save_plot(plot, discovery)
+        written = _accept(target, session, own, pile, discovery, names) if names else []
+    _print_result(session, discovery, save, written, as_json=as_json)
+    for place, file in enumerate([*([save] if save not in (None, "-") else []), plot, *written]):
+        if file is not None:
+            rows = (
+                f": {pluralise(int((groups.labels >= 0).sum()), 'row')}" if file == save and not place else ""
+            )
+            output.note(f"written {file}{rows}")
+    if written:
+        output.note(f"next: flowgmm train {quote(target)}")
+    elif len(groups) and data is None:
+        output.note(f"next: flowgmm discover {quote(session.run.path)} --accept 1=NAME")
+
+
+def parse_accepted(words: Sequence[str] | None) -> dict[int, str]:
+    """Read the words of `--accept`: the class of each group; a name may have commas.
+
+    >>> parse_accepted(["1=refunds,3=other, mostly", "2=news"])
+    {1: 'refunds', 3: 'other, mostly', 2: 'news'}
+    """
+    names: dict[int, str] = {}
+    for part in (part for word in words or () for part in re.split(r",(?=\s*\d+=)", word)):
+        number, equals, name = (piece.strip() for piece in part.partition("="))
+        if not equals or not number.isdigit() or not name:
+            raise UsageError(f"--accept {part}: it takes GROUP=CLASS", hint="--accept 1=refunds,3=other")
+        if int(number) in names:
+            raise UsageError(f"--accept names group {int(number)} twice", hint="name it once")
+        names[int(number)] = name
+    return names
+
+
+def _check_flags(
+    data: str | None, save: str | None, plot: Path | None, recipe: Path | None, *, as_json: bool
+) -> None:
+    check_stdout(save, as_json=as_json)
+    check_input_kept(data, save)
+    check_suffix("--plot", plot, (".png",), "figures are PNG files")
+    check_suffix("--recipe", recipe, (".yaml", ".yml"), "a recipe is a YAML file")
+
+
+def _check_target(target: Path, session: Session, *, force: bool) -> None:
+    """Raise `UsageError` if a file that `--accept` writes exists."""
+    from flowgmm_cli.inference.accepted import table_suffix
+
+    suffix = table_suffix(session.trained.preprocessor.columns)
+    for file in (target, target.with_suffix(suffix), target.with_name(f"{target.stem}_test{suffix}")):
+        check_absent(file, "name another recipe with --recipe, or replace it with --force", force=force)
+
+
+def _select_rule(session: Session, score: str | None, fpr: float | None) -> OODRule | None:
+    """Return the rule that selects rows: None for `p_unknown`.
+
+    Raises:
+        UsageError: training has not looked for unknown kinds, and no score was named.
+    """
+    from flowgmm_cli.inference.scores import OODRule
+
+    if score is not None:
+        return OODRule.from_model(session.trained, score, fpr)
+    if fpr is not None:
+        raise UsageError("--fpr belongs to a score", hint="--score combined --fpr 0.05")
+    prior = session.trained.recipe.prior.config
+    if session.trained.model.unknown or getattr(prior, "unknown", "off") != "off":
+        return None
+    raise UsageError(
+        "training has not looked for unknown kinds (prior.unknown: off)",
+        details=["`--score combined` divides the rows that the out-of-distribution score flags"],
+        hint="train again with prior.unknown=auto, or: flowgmm discover --score combined",
+    )
+
+
+def _discover(
+    session: Session, data: str | None, data_format: str | None, rule: OODRule | None
+) -> tuple[SplitData, Rows, Discovery]:
+    """Score rows and find groups.
+
+    Returns:
+        The run's rows, its training and validation rows together, and the groups.
+    """
+    from flowgmm_cli.inference.discovery import CollectingReader, discover, score_in_memory
+    from flowgmm_cli.inference.inputs import concatenate_rows
+    from flowgmm_cli.inference.scores import Scores
+
+    own = session.own_rows("discover")
+    if own.chunked is not None and data is None:
+        output.note(f"rows    the {len(own.train):,} rows of the run that are in memory are searched")
+    pile = concatenate_rows([replace(rows, extras={}) for rows in (own.train, own.val) if rows is not None])
+    parts: list[tuple[Rows, Scores]] = [(pile, score_in_memory(session.trained, pile, session.context, rule))]
+    names = ["the run"]
+    if data is not None:
+        rows = session.open_rows(data, purpose="discover", data_format=data_format, on_error="keep")
+        reader = CollectingReader(rows)
+        scored = list(session.score(reader, "score", space="input", rule=rule))
+        if not scored:
+            raise DataError(f"{reader.name} has no rows")
+        parts.append((concatenate_rows(reader.rows), Scores.concatenate(scored)))
+        names.append(reader.name)
+    for name, (_, scores) in zip(names, parts, strict=True):
+        if (bad := int((~scores.scorable).sum())) == len(scores):
+            raise DataError(f"none of the {bad:,} rows of {name} could be scored")
+        if bad:
+            output.warn(f"{bad:,} of the {len(scores):,} rows of {name} could not be scored")
+
+    def show(count: int) -> None:
+        session.progress(count, 0, "divide into groups")
+
+    return own, pile, discover(session.trained, parts, progress=show)
+
+
+def _accept(
+    target: Path,
+    session: Session,
+    own: SplitData,
+    pile: Rows,
+    discovery: Discovery,
+    names: Mapping[int, str],
+) -> list[Path]:
+    """Write the table and the recipe of `--accept`, and return their paths."""
+    from flowgmm_cli.inference.accepted import accepted_labels, write_accepted
+
+    labels = accepted_labels(discovery.groups, {number - 1: name for number, name in names.items()})
+    with explain_write_errors(target):
+        files = write_accepted(target, session.trained.recipe, own, pile, labels)
+    given = int((pile.labels >= 0).sum())
+    output.note(
+        f"labels  {len(labels):,} new beside the {given:,} given: the more typical half of each group"
+    )
+    return files
+
+
+def _save_plot(path: Path, discovery: Discovery) -> None:
+    from flowgmm_cli.report.figures import png
+    from flowgmm_cli.report.groups import groups_figure
+
+    names = [f"{number}: {text}" for number, text in enumerate(_describe_marks(discovery, 2), 1)]
+    write_bytes(path, png(groups_figure(discovery, names)))
+
+
+def _describe_marks(discovery: Discovery, most: int) -> list[str]:
+    """Describe what marks each group: words of a text first, then columns."""
+    return [
+        ", ".join([*words[:most], *(mark.describe() for mark in marks[: most - len(words[:most])])])
+        for words, marks in discovery.marks()
+    ]
+
+
+def _print_nothing(session: Session, save: str | None, *, as_json: bool) -> None:
+    """Say that training has found no unknown kinds."""
+    if as_json:
+        output.print_json(
+            {"schema": SCHEMA, "run": str(session.run.path), "n": 0, "groups": [], "saved": None}
+        )
+    elif save != "-":
+        output.print_text(NOTHING)
+    output.note(
+        "`flowgmm discover --score combined` divides the rows that the out-of-distribution score flags"
+    )
+
+
+def _print_result(
+    session: Session, discovery: Discovery, save: str | None, written: Sequence[Path], *, as_json: bool
+) -> None:
+    """Print the groups, unless stdout has the rows of `--save -`."""
+    from flowgmm_cli.inference.discovery import to_dict
+
+    groups, searched = discovery.groups, int(discovery.searched.sum())
+    inside, candidates = int((groups.labels >= 0).sum()), int(discovery.candidates.sum())
+    if as_json:
+        output.print_json(
+            {
+                "schema": SCHEMA,
+                "run": str(session.run.path),
+                "n": searched,
+                "candidates": candidates,
+                "score": discovery.scores.rule.score if discovery.scores.rule else "p_unknown",
+                "groups": to_dict(discovery, _TYPICAL),
+                "saved": save,
+                "accepted": [str(file) for file in written],
+            }
+        )
+    elif save == "-":
+        return
+    elif not len(groups):
+        output.print_text(NOTHING)
+    else:
+        _print_groups(session, discovery, f"{inside:,} of {searched:,} unlabelled rows")
+    if rest := candidates - inside:
+        output.note(f"{rest:,} more rows are likely unknown, but in no group: they lie nearer to a class")
+
+
+def _print_groups(session: Session, discovery: Discovery, rows: str) -> None:
+    """Print a table of the groups, and their most typical rows."""
+    from flowgmm_cli.report.text import format_cell
+
+    groups, searched = discovery.groups, int(discovery.searched.sum())
+    name, certainty = discovery.certainty
+    table = []
+    for group, text in enumerate(_describe_marks(discovery, 5)):
+        members = discovery.groups.members(group)
+        cells = [f"{len(members):,}", f"{len(members) / searched:.1%}", f"{certainty[members].mean():.2f}"]
+        predicted, share = discovery.predicted(group)
+        table.append([str(group + 1), *cells, f"{predicted} {share:.0%}", text])
+    columns = ["group", "rows", "share", name, "predicted as", "marked by"]
+    title = f"{session.run.path}: {rows} in {pluralise(len(groups), 'group')} of unknown kinds"
+    output.print_table(
+        columns, table, right=columns[:4], optional=["predicted as", name, "share"], title=title
+    )
+    output.print_text("")
+    shown = next((count for most, count in _SHOWN.items() if len(groups) <= most), 1)
+    lines = []
+    for group in range(len(groups)):
+        for place in groups.members(group)[:shown].tolist():
+            cells = [
+                format_cell(discovery.rows.columns[column.name][place], max_letters=400)
+                if column.kind == "text"
+                else f"{column.name}={format_cell(discovery.rows.columns[column.name][place])}"
+                for column in discovery.columns
+                if not column.shape
+            ]
+            lines.append([str(group + 1), str(discovery.rows.ids[place]), ", ".join(cells)])
+    output.print_table(["group", "row", "typical rows"], lines, right=["group"])
