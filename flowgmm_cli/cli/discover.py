@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from flowgmm_cli.inference.scores import OODRule, Scores
 
 SCHEMA = "flowgmm/discover/1"
-NOTHING = "no unlabelled rows look like none of the classes"
+NOTHING = "no unlabelled rows look like none of your classes"
 _TYPICAL = 10  # rows of a group in the JSON output
 _SHOWN = {4: 3, 12: 2}  # most groups -> typical rows of each on the screen; of more groups one
 

@@ -56,7 +56,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(train_run(tmp_path_factory.mktemp("clean"), [120, 120, 0, 0], "prior.unknown=auto", "train.epochs=1"))
+    return str(
+        train_run(tmp_path_factory.mktemp("clean"), [120, 120, 0, 0], "prior.unknown=auto", "train.epochs=1")
+    )
 
 
 def test_groups_of_unknown_kinds_are_found_with_what_marks_them(flowgmm: Any, run: str) -> None:
@@ -106,7 +108,7 @@ def test_accepted_groups_are_classes_of_a_recipe_that_trains(flowgmm: Any, run: 
 
 def test_a_run_without_unknown_kinds(flowgmm: Any, clean: str) -> None:
     outcome = flowgmm("discover", clean)
-    assert outcome.out == "no unlabelled rows look like none of the classes\n"
+    assert outcome.out == "no unlabelled rows look like none of your classes\n"
     assert "--score" in outcome.err
     assert flowgmm("discover", clean, "--json").json["groups"] == []
     assert flowgmm("discover", clean, "--score", "combined", "--json").json["score"] == "combined"
