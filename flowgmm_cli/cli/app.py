@@ -22,8 +22,7 @@ COMMANDS = {
     "embed": "Embed rows: one vector for each row of the input, in order, to a file or to stdout.",
     "ood": "Tell rows apart: the rows of --out against in-distribution rows, by every score of the run.",
     "discover": (
-        "Find groups of kinds that nobody named among unlabelled rows, with the words or columns that mark "
-        "them."
+        "Find groups of kinds without a name among unlabelled rows, with the words or columns that mark them."
     ),
     "report": "Write a page about a run: results, curves, figures, samples, settings. It needs no network to "
     "be read.",

@@ -1,4 +1,4 @@
-"""`flowgmm discover`: groups of kinds that nobody named among the unlabelled rows."""
+"""`flowgmm discover`: groups of kinds without a name among the unlabelled rows."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def discover(
     force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
-    """Find groups of kinds that nobody named among unlabelled rows, with the words or columns that mark them.
+    """Find groups of kinds without a name among unlabelled rows, with the words or columns that mark them.
 
     Rows with a high p_unknown (prior.unknown) are divided into groups about as wide as the classes. --save
     writes id, group, p_unknown and the columns of each row in a group. --accept labels the more typical
@@ -85,7 +85,7 @@ def discover(
     flowgmm discover --accept 1=refunds,3=other · flowgmm discover --data new.csv --score combined
     """
     run, data = split_arguments(run, rows_file, data)
-    names = parse_accepted(accept)
+    names = parse_classes(accept)
     _check_flags(data, save, plot, recipe if names else None, as_json=as_json)
     if recipe is not None and not names:
         raise UsageError("--recipe names what --accept writes", hint="--accept 1=refunds")
@@ -127,10 +127,10 @@ def discover(
         output.note(f"next: flowgmm discover {quote(session.run.path)} --accept 1=NAME")
 
 
-def parse_accepted(words: Sequence[str] | None) -> dict[int, str]:
+def parse_classes(words: Sequence[str] | None) -> dict[int, str]:
     """Read the words of `--accept`: the class of each group; a name may have commas.
 
-    >>> parse_accepted(["1=refunds,3=other, mostly", "2=news"])
+    >>> parse_classes(["1=refunds,3=other, mostly", "2=news"])
     {1: 'refunds', 3: 'other, mostly', 2: 'news'}
     """
     names: dict[int, str] = {}
@@ -155,7 +155,7 @@ def _check_flags(
 
 def _check_target(target: Path, session: Session, *, force: bool) -> None:
     """Raise `UsageError` if a file that `--accept` writes exists."""
-    from flowgmm_cli.inference.accepted import table_suffix
+    from flowgmm_cli.inference.new_classes import table_suffix
 
     suffix = table_suffix(session.trained.preprocessor.columns)
     for file in (target, target.with_suffix(suffix), target.with_name(f"{target.stem}_test{suffix}")):
@@ -231,11 +231,11 @@ def _accept(
     names: Mapping[int, str],
 ) -> list[Path]:
     """Write the table and the recipe of `--accept`, and return their paths."""
-    from flowgmm_cli.inference.accepted import accepted_labels, write_accepted
+    from flowgmm_cli.inference.new_classes import label_groups, write_classes
 
-    labels = accepted_labels(discovery.groups, {number - 1: name for number, name in names.items()})
+    labels = label_groups(discovery.groups, {number - 1: name for number, name in names.items()})
     with explain_write_errors(target):
-        files = write_accepted(target, session.trained.recipe, own, pile, labels)
+        files = write_classes(target, session.trained.recipe, own, pile, labels)
     given = int((pile.labels >= 0).sum())
     output.note(
         f"labels  {len(labels):,} new beside the {given:,} given: the more typical half of each group"
@@ -313,7 +313,7 @@ def _print_groups(session: Session, discovery: Discovery, rows: str) -> None:
     for group, text in enumerate(_describe_marks(discovery, 5)):
         members = discovery.groups.members(group)
         cells = [f"{len(members):,}", f"{len(members) / searched:.1%}", f"{certainty[members].mean():.2f}"]
-        predicted, share = discovery.predicted(group)
+        predicted, share = discovery.likely_class(group)
         table.append([str(group + 1), *cells, f"{predicted} {share:.0%}", text])
     columns = ["group", "rows", "share", name, "predicted as", "marked by"]
     title = f"{session.run.path}: {rows} in {pluralise(len(groups), 'group')} of unknown kinds"

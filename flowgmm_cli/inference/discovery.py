@@ -110,7 +110,7 @@ class Discovery:
         }
         return {**own, **{f"input_{key}" if key in own else key: value for key, value in cells.items()}}
 
-    def predicted(self, group: int) -> tuple[str, float]:
+    def likely_class(self, group: int) -> tuple[str, float]:
         """Return the class that the rows of a group would most often get, and its share."""
         counts = np.bincount(self.scores.classes[self.groups.members(group)])
         return self.scores.class_names[counts.argmax()], float(counts.max() / counts.sum())
@@ -256,7 +256,7 @@ def to_dict(discovery: Discovery, typical: int) -> list[dict[str, Any]]:
     _, certainty = discovery.certainty
     for group, (words, marks) in enumerate(discovery.marks()):
         members = discovery.groups.members(group)
-        name, share = discovery.predicted(group)
+        name, share = discovery.likely_class(group)
         values.append(
             {
                 "group": group + 1,

@@ -1,7 +1,7 @@
 """Groups of rows that belong to none of the classes; their number is found from the widths of the classes.
 
-Rows are divided by k-means in the space of the flow's inputs. Nobody can say from these rows alone how fine
-the division should be. The known classes can: groups should be about as wide as classes are (compare the
+Rows are divided by k-means in the space of the flow's inputs. These rows alone do not tell how fine the
+division should be. The known classes do: groups should be about as wide as classes are (compare the
 choice of the number of classes from labelled ones by Vaze et al., 2022).
 """
 
@@ -136,9 +136,9 @@ def _fit(rows: FloatArray, means: FloatArray, count: int, seed: int) -> tuple[In
             break
         inside = np.flatnonzero(assigned >= 0)
         entries = np.ones(len(inside), np.float32), (assigned[inside], inside)
-        one_hot = sparse.csr_array(entries, shape=(count, len(rows)))
+        membership = sparse.csr_array(entries, shape=(count, len(rows)))
         sizes = np.bincount(assigned[inside], minlength=count)[:, None]
-        centres = np.where(sizes > 0, one_hot @ rows / np.maximum(sizes, 1), centres)
+        centres = np.where(sizes > 0, membership @ rows / np.maximum(sizes, 1), centres)
     squares = ((rows - np.concatenate([centres, means])[nearest]) ** 2).sum(1)
     return assigned, centres, float(squares.mean())
 

@@ -19,7 +19,7 @@ from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.recipe.yaml import write_yaml
 
 
-def accepted_labels(groups: Groups, names: Mapping[int, str]) -> dict[int, str]:
+def label_groups(groups: Groups, names: Mapping[int, str]) -> dict[int, str]:
     """Return the label of the more typical half of the rows of each accepted group, by position."""
     return {
         int(place): name
@@ -34,7 +34,7 @@ def table_suffix(columns: tuple[Column, ...]) -> str:
     return ".csv" if not any(shapes) else ".npz" if len(columns) == 1 else ".parquet"
 
 
-def write_accepted(
+def write_classes(
     target: Path, recipe: Recipe, rows: SplitData, pile: Rows, labels: Mapping[int, str]
 ) -> list[Path]:
     """Write all rows of a run with their visible labels and new ones, and a recipe for them.
@@ -78,7 +78,7 @@ def write_accepted(
             _write(files[split], {id_name: part.ids.astype(object), **table, label: cells[split]})
         source = _table_source(rows.columns, files, id_name, label)
     values = recipe.to_stored()
-    values["data"] = {**source, **_kept_settings(recipe, source)}
+    values["data"] = {**source, **_common_settings(recipe, source)}
     write_text(target, write_yaml(values))
     return [target, *files.values()]
 
@@ -97,7 +97,7 @@ def _table_source(
     return {**source, "features": others, "categorical": by_kind["category"]}
 
 
-def _kept_settings(recipe: Recipe, source: Mapping[str, Any]) -> dict[str, Any]:
+def _common_settings(recipe: Recipe, source: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of the run's data section that hold for any source."""
     data = recipe.to_stored()["data"]
     keys = ["transforms", "views", "missing", "dates", *(["encoder"] if "text" in source else [])]
