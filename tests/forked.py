@@ -16,8 +16,8 @@ _PRELOADED = (
     "sklearn.covariance",
     "sklearn.datasets",
 )
-_PRELUDE = """
-import os, sys
+_SETUP = """
+import atexit, os, sys
 for number, path in enumerate(output, 1):
     os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
 os.chdir(folder)
@@ -26,6 +26,10 @@ os.environ.update(environ)
 sys.argv = ["flowgmm", *words]
 import flowgmm_cli.processes
 flowgmm_cli.processes._PARENT = os.getppid()  # not the parent of the server, which has imported it
+try:
+    exec(code, {"__name__": "__main__"})
+finally:
+    atexit._run_exitfuncs()  # which `multiprocessing` does not in all versions of Python
 """
 
 Words: TypeAlias = str | int | Path
@@ -49,13 +53,13 @@ class ForkedProcess:
         context.set_forkserver_preload(_PRELOADED)
         self.output = [folder / f"{name}-of-process" for name in ("stdout", "stderr")]
         values = {
-            "__name__": "__main__",
+            "code": code,
             "output": [str(path) for path in self.output],
             "folder": str(cwd or Path.cwd()),
             "environ": dict(os.environ if env is None else env),
             "words": [str(word) for word in words],
         }
-        self._process = context.Process(target=exec, args=(_PRELUDE + code, values))
+        self._process = context.Process(target=exec, args=(_SETUP, values))
         self._process.start()
         assert self._process.pid
         self.pid = self._process.pid
