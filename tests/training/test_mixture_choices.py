@@ -40,7 +40,7 @@ CHOICES = {
 def test_a_run_learns_is_saved_and_loaded_and_samples(
     name: str, train_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flowgmm_cli.training.guide.METHODS", ("knn", "lda"))  # to save time
+    monkeypatch.setattr("flowgmm_cli.baselines.guide.METHODS", ("knn", "lda"))  # to save time
     words = ("train.epochs=20", "calibration.method=none", "data.views.strong=[{use: noise, scale: 0.05}]")
     run, result = train_run("run", *words, *CHOICES[name])
     assert result.test is not None
