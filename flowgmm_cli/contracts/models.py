@@ -168,6 +168,7 @@ class ScoreInputs:
         log_density: `log p(x)` in nats, the transforms' log-determinant included, float64 `(N,)`.
         images: pixels `(N, height, width)` or `(N, height, width, channels)` before the transforms, if the
             rows are images; else None.
+        labelled: inputs `(L, D)` and classes `(L,)` of labelled training rows, for a fit; else None.
     """
 
     x: Tensor
@@ -175,6 +176,7 @@ class ScoreInputs:
     log_posterior: Tensor
     log_density: Tensor
     images: Tensor | None = None
+    labelled: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.x)

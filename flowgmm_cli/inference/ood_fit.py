@@ -1,18 +1,18 @@
 """The last step of a run: out-of-distribution scores are fitted, thresholds set, and a default is selected.
 
 For the selection the scores are compared on pseudo-OOD rows (see `pseudo_ood.py`) and on classes that are
-left out of their fit; the one with the largest mean AUROC is taken. No label and no foreign row is used.
+left out (see `left_out.py`); the best of several kinds are added (see `scores/blend.py`). No label beyond the
+labelled rows and no foreign row is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from flowgmm_cli.api import Component, DataContext, Rows, ScoreInputs
@@ -22,33 +22,37 @@ from flowgmm_cli.data.splits import SplitData
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.evaluation.detection import auroc
 from flowgmm_cli.flows.multiscale import FlatFlow
-from flowgmm_cli.inference.pseudo_ood import pseudo_ood_images, pseudo_ood_vectors, transforms_log_det
-from flowgmm_cli.inference.workers import run_in_threads
+from flowgmm_cli.inference.left_out import (
+    LEFT_OUT,
+    Aurocs,
+    holds_unknown,
+    leave_classes_out,
+    run_side_by_side,
+)
+from flowgmm_cli.inference.pseudo_ood import pseudo_ood_images, pseudo_ood_vectors
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import Recipe, score_names
 from flowgmm_cli.scores.base import take_rows
+from flowgmm_cli.scores.blend import BLEND, FAMILIES, Blend, Family, select_families
 from flowgmm_cli.scores.detector import Detector, fit_detector, reads_images
 from flowgmm_cli.seeds import derive_seed
-from flowgmm_cli.trained_model import TrainedModel, score_inputs
+from flowgmm_cli.trained_model import TrainedModel
 
 MAX_TRAIN_ROWS = 5000
 """Training rows that the scores are fitted to."""
 MAX_HELD_OUT_ROWS = 10_000
 """Held-out rows that thresholds come from."""
+MAX_LABELLED_ROWS = 2000
+"""Labelled rows that scores of the labelled rows are fitted to, if there are no more classes."""
+_UNKNOWN = "unknown"
 _HELD_OUT_SHARE = 0.2  # of the training rows, if no others are held out
-_MAX_ROWS_OF_OTHERS = 2000  # training rows while a class is left out
-_MAX_CLASSES = 5  # that are left out, one after the other
-_MIN_CLASS_ROWS = 10
-_LEFT_OUT = "left out"
-
-Aurocs = dict[str, float]
 
 
 @torch.no_grad()
 def fit_ood(trained: TrainedModel, rows: SplitData, context: DataContext) -> tuple[Detector, dict[str, Any]]:
     """Fit the scores of the recipe's `ood` section to a calibrated model and the rows of its run.
 
-    No label is used.
+    Of the labels only those of the labelled rows are used.
 
     Returns:
         The fitted scores, and facts for JSON: the default score with its threshold, the reason for it and
@@ -61,31 +65,38 @@ def fit_ood(trained: TrainedModel, rows: SplitData, context: DataContext) -> tup
     """
     config = trained.recipe.ood
     generator = np.random.default_rng(derive_seed(trained.recipe.run.seed, "scores"))
-    train, held_out = (
-        trained.encode_rows(trained.preprocessor.apply(part, context, with_inputs=True))
-        for part in _split(rows, generator)
-    )
+    split, preprocess = _split(rows, generator), partial(trained.preprocessor.apply, context=context)
+    train, held_out = (trained.encode_rows(preprocess(part, with_inputs=True)) for part in split)
+    labelled = preprocess(_sample_labelled(rows.train, generator))
+    train = replace(train, labelled=(labelled.x, labelled.labels))
+    unlabelled = train.x[torch.from_numpy(split[0].labels < 0)]
     train, held_out = (_without_unknown(part, trained.model) for part in (train, held_out))
     seed = int(generator.integers(2**63))
     detector = fit_detector(config.scores, train, held_out, trained.model, seed)
-    default, reason = config.default, "named by the recipe"
-    table: dict[str, Aurocs] = {}
-    if default == "auto" and trained.model.unknown and "combined" in detector.names:
-        default, reason = "combined", "it has the score of the unknown kinds among the unlabelled rows"
-    elif default == "auto":
+    reason, table = "named by the recipe", dict[str, Aurocs]()
+    if config.default != "auto":
+        detector = detector.with_default(config.default)
+    else:
         of_pixels = isinstance(trained.model.parts[0].flow, FlatFlow)
         if of_pixels and train.images is not None and held_out.images is not None:
             outside = pseudo_ood_images(train.images, held_out.images, trained.encode_images, generator)
         else:
             outside = pseudo_ood_vectors(train, held_out, trained.model, generator)
-        default, reason, table = select_score(
-            detector, config.scores, train, held_out, trained.model, outside, generator
+        detector, reason, table = select_score(
+            detector,
+            config.scores,
+            train,
+            held_out,
+            trained.model,
+            outside,
+            generator,
+            in_pile=bool(trained.model.unknown) or holds_unknown(train, unlabelled, generator),
+            of_pixels=of_pixels,
         )
-    detector = detector.with_default(default)
     facts = {
-        "default": default,
+        "default": detector.default,
         "reason": reason,
-        "threshold": detector.threshold(default, config.fpr),
+        "threshold": detector.threshold(detector.default, config.fpr),
         "fpr": config.fpr,
         "scores": list(detector.names),
         "held_out": "val" if rows.val is not None else "train",
@@ -136,6 +147,16 @@ def _split(rows: SplitData, generator: np.random.Generator) -> tuple[Rows, Rows]
     return rows.train.take(np.sort(train)), rows.train.take(np.sort(order[:held_out]))
 
 
+def _sample_labelled(rows: Rows, generator: np.random.Generator) -> Rows:
+    """Labelled rows, of many a sample with nearly equally many of each class and one of each at least."""
+    index = generator.permutation(np.flatnonzero(rows.labels >= 0))
+    index = index[np.argsort(rows.labels[index], kind="stable")]
+    _, first, counts = np.unique(rows.labels[index], return_index=True, return_counts=True)
+    rank = np.arange(len(index)) - np.repeat(first, counts)
+    chosen = index[np.argsort(rank, kind="stable")][: max(MAX_LABELLED_ROWS, len(counts))]
+    return rows.take(np.sort(chosen))
+
+
 def _without_unknown(rows: ScoreInputs, model: Model) -> ScoreInputs:
     """Return the rows that belong to one of the classes rather than to an unknown kind."""
     index = np.flatnonzero((model.p_unknown(rows.latents) < 0.5).numpy())
@@ -156,92 +177,60 @@ def select_score(
     model: Model,
     pseudo_ood: Mapping[str, ScoreInputs],
     generator: np.random.Generator,
-) -> tuple[str, str, dict[str, Aurocs]]:
-    """Compare the scores of a detector, which was fitted to the rows `train`, except those that read images.
+    *,
+    in_pile: bool = False,
+    of_pixels: bool = False,
+) -> tuple[Detector, str, dict[str, Aurocs]]:
+    """Select the default of a detector, which was fitted to the rows `train`; scores of images are left out.
 
-    Besides the pseudo-OOD rows (by kind) there are rows of a class that is left out of the mixture and of the
-    scores' training rows (`left out`; with three classes or more). These are real rows and count twice.
+    The scores are compared on the pseudo-OOD rows (by kind) and, with three classes or more, on rows of
+    classes left out, see `leave_classes_out`; with `in_pile` the rows of such a class stay in the pile. Where
+    there are scores of several families, see `scores/blend.py`, these are added. Otherwise, and for flows
+    of pixels, the best score is taken; classes left out then count twice.
 
     Returns:
-        Name of the best score, the reason for people, and AUROC by score and kind of pseudo-OOD rows.
+        The detector with its default, the reason for people, and AUROC by score and kind of pseudo-OOD rows.
     """
     train, held_out = (replace(rows, images=None) for rows in (train, held_out))
-    names = [score.name for score in detector.scores if not reads_images(components[score.component])]
-    kinds: dict[str, Aurocs] = {}
-    if names:
-        inputs = [held_out, *pseudo_ood.values()]
-        inside, *outside = _run_side_by_side(partial(detector, rows, names) for rows in inputs)
-        kinds = {kind: _aurocs(inside, scores) for kind, scores in zip(pseudo_ood, outside, strict=True)}
-        left_out = _leave_classes_out(components, train, held_out, model, names, generator)
-        kinds |= {} if left_out is None else {_LEFT_OUT: left_out}
+    usable = [score for score in detector.scores if not reads_images(components[score.component])]
+    uses = {score.name: components[score.component].use for score in usable}
+    family_of = {name: FAMILIES[use] for name, use in uses.items() if use in FAMILIES}
+    blends = len(set(family_of.values())) > 1 and not of_pixels
+    usable = [score for score in usable if not blends or score.name in family_of]
+    names = [score.name for score in usable]
+    if not names:
+        return detector, "there is no other score", {}
+    inputs = [held_out, *pseudo_ood.values()]
+    inside, *outside = run_side_by_side(partial(detector, rows, names) for rows in inputs)
+    kinds = {
+        kind: {name: auroc(inside[name], values[name]) for name in names}
+        for kind, values in zip(pseudo_ood, outside, strict=True)
+    }
+    of_names = [components[score.component] for score in usable]
+    left_out = leave_classes_out(of_names, names, train, held_out, model, generator, in_pile=in_pile)
+    kinds |= left_out
     table = {name: {kind: values[name] for kind, values in kinds.items()} for name in names}
-    table = table or {detector.default: {}}
+    if blends:
+        evidence = list((left_out or kinds).values())
+        aurocs = {name: float(np.mean([values[name] for values in evidence])) for name in names}
+        families = list(select_families(aurocs, family_of))
+        if model.unknown and _UNKNOWN in detector.names:
+            families.append(Family((_UNKNOWN,), weight=2.0))
+            inside |= detector(held_out, [_UNKNOWN])
+        blend = Blend.fit(families, inside)
+        return replace(detector, default=BLEND, blend=blend), blend.describe(), table
+    if model.unknown and "combined" in names:
+        return detector.with_default("combined"), "it has the score of the unknown kinds", table
     best = max(table, key=lambda name: round(mean_auroc(table[name]), 3))
     listed = ", ".join(f"{kind} {value:.2f}" for kind, value in table[best].items())
     mean = mean_auroc(table[best])
-    return best, f"AUROC {mean:.3f} on average against rows made of the run's own ({listed})", table
+    reason = f"AUROC {mean:.3f} on average against rows made of the run's own ({listed})"
+    return detector.with_default(best), reason, table
 
 
 def mean_auroc(aurocs: Mapping[str, float]) -> float:
     """Mean AUROC over the kinds of pseudo-OOD rows; classes left out count twice."""
     if not aurocs:
         return float("nan")
-    weights = [2.0 if kind == _LEFT_OUT else 1.0 for kind in aurocs]
+    weights = [2.0 if kind == LEFT_OUT else 1.0 for kind in aurocs]
     return float(np.average(list(aurocs.values()), weights=weights))
-
-
-def _leave_classes_out(
-    components: Sequence[Component],
-    train: ScoreInputs,
-    held_out: ScoreInputs,
-    model: Model,
-    names: Sequence[str],
-    generator: np.random.Generator,
-) -> Aurocs | None:
-    """Mean AUROC against rows of a class that the scores were not fitted to.
-
-    The flow has seen these rows, and `latent_radius` takes the mixture as it is; a training without each
-    class would cost more than the run itself.
-    """
-    classes = held_out.log_posterior.shape[1]
-    train_class, class_ = (rows.log_posterior.argmax(1).numpy() for rows in (train, held_out))
-    rows_of_class = np.minimum(*(np.bincount(index, minlength=classes) for index in (train_class, class_)))
-    large = np.flatnonzero(rows_of_class >= _MIN_CLASS_ROWS).tolist()
-    if classes < 3 or len(large) < 2:
-        return None
-
-    def compare(inputs: Sequence[ScoreInputs], seed: int) -> Aurocs:
-        known, inside, outside = inputs
-        fitted = fit_detector(components, known, inside, model, seed)
-        return _aurocs(fitted(inside, names), fitted(outside, names))
-
-    jobs = []
-    for k in generator.permutation(large)[:_MAX_CLASSES]:
-        index, own = np.flatnonzero(train_class != k), class_ == k
-        if len(index) > _MAX_ROWS_OF_OTHERS:
-            index = np.sort(generator.choice(index, _MAX_ROWS_OF_OTHERS, replace=False))
-        parts = ((train, index), (held_out, np.flatnonzero(~own)), (held_out, np.flatnonzero(own)))
-        inputs = [_without_class(rows, k, some, model) for rows, some in parts]
-        jobs.append(partial(compare, inputs, int(generator.integers(2**63))))
-    results = _run_side_by_side(jobs)
-    return {name: float(np.mean([aurocs[name] for aurocs in results])) for name in names}
-
-
-def _run_side_by_side(jobs: Iterable[Callable[[], dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Results of jobs in threads: a matrix product of a few rows does not fill a processor."""
-    without_grad = (torch.no_grad()(job) for job in jobs)
-    return list(run_in_threads(without_grad, workers=torch.get_num_threads()))
-
-
-def _without_class(
-    rows: ScoreInputs, left_out: int, index: npt.NDArray[np.intp], model: Model
-) -> ScoreInputs:
-    """Some of the rows under a mixture without one of the classes."""
-    some = take_rows(rows, index)
-    others = [k for k in range(rows.log_posterior.shape[1]) if k != left_out]
-    latents = replace(some.latents, class_log_prob=some.latents.class_log_prob[:, others])
-    return score_inputs(model, some.x, transforms_log_det(some), latents=latents)
-
-
-def _aurocs(inside: Mapping[str, Any], outside: Mapping[str, Any]) -> Aurocs:
-    return {name: auroc(inside[name], outside[name]) for name in inside}

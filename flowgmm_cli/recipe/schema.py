@@ -16,10 +16,12 @@ from flowgmm_cli.recipe.node import describe
 from flowgmm_cli.recipe.yaml import write_yaml
 
 STANDARD_SCORES = (
-    "combined", "entropy", "max_posterior", "latent_knn", "input_knn", "angle_knn", "nll", "typicality",
-    "latent_radius", "class_mahalanobis", "mahalanobis", "density_of_states", "unknown", "likelihood_ratio",
-    "compression",
+    "combined", "entropy", "max_posterior", "latent_knn", "input_knn", "angle_knn", "nll",
+    "class_mahalanobis", "mahalanobis", "density_of_states", "unknown", "label_posterior", "label_distance",
+    "label_angle", "likelihood_ratio", "compression",
 )  # fmt: skip
+"""The scores of `ood.scores` by default. Recipes have to name `typicality` and `latent_radius`, which rank
+rows of classes without labels behind ordinary rows on several data sets."""
 
 
 class EarlyStoppingConfig(Config):

@@ -17,6 +17,7 @@ State = tuple[dict[str, Any], dict[str, Array]]
 
 FAR = 3e38
 """Replaces infinite scores and NaN: as far out as float32 can say."""
+MAX_REFERENCE = 4000  # scores of held-out rows that are stored for each score
 
 
 def to_finite(values: Array) -> Floats:
@@ -36,6 +37,20 @@ def to_numpy(values: Tensor) -> Floats:
     return array
 
 
+def thin(values: Floats) -> Floats:
+    """Return values in ascending order, at most 4,000 of them, evenly spaced by rank."""
+    values = np.sort(values)
+    if len(values) > MAX_REFERENCE:
+        values = values[np.linspace(0, len(values) - 1, MAX_REFERENCE).round().astype(np.intp)]
+    return values
+
+
+def to_unit_length(values: Floats) -> Floats:
+    """Divide rows `(N, D)` by their lengths; rows of zeros stay."""
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    return np.asarray(values / np.where(length > 0, length, 1.0))
+
+
 def take_rows(rows: ScoreInputs, index: IntArray) -> ScoreInputs:
     """Return some of the rows, by position."""
     positions = torch.from_numpy(index)
@@ -45,6 +60,7 @@ def take_rows(rows: ScoreInputs, index: IntArray) -> ScoreInputs:
         rows.log_posterior[positions],
         rows.log_density[positions],
         None if rows.images is None else rows.images[positions],
+        rows.labelled,
     )
 
 

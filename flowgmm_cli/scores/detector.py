@@ -15,9 +15,8 @@ from flowgmm_cli.errors import RecipeError, UsageError, did_you_mean
 from flowgmm_cli.files import select_prefix
 from flowgmm_cli.plugins.registry import build, registry
 from flowgmm_cli.recipe.schema import score_names
-from flowgmm_cli.scores.base import State, to_finite
-
-MAX_REFERENCE = 4000  # scores of held-out rows that are stored for each score
+from flowgmm_cli.scores.base import State, thin, to_finite
+from flowgmm_cli.scores.blend import BLEND, Blend
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,13 @@ class Detector:
 
     scores: tuple[FittedScore, ...]  # the fitted scores, in the order of the recipe
     default: str  # name of the score that flags rows
+    blend: Blend | None = None  # the score `blend` of the fitted scores, if it was selected
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the scores, the default first."""
-        others = [fitted.name for fitted in self.scores if fitted.name != self.default]
-        return (self.default, *others)
+        names = [fitted.name for fitted in self.scores] + ([BLEND] if self.blend else [])
+        return (self.default, *(name for name in names if name != self.default))
 
     def __call__(self, rows: ScoreInputs, names: Sequence[str] | None = None) -> dict[str, Floats]:
         """Score rows by the scores `names`, or by all; a result is `(N,)`, and the default is first.
@@ -50,9 +50,13 @@ class Detector:
             UsageError: there is no score of that name.
         """
         for name in names or ():
-            self._find(name)
+            self.reference_scores(name)
         chosen = [name for name in self.names if names is None or name in names]
-        return {name: to_finite(self._find(name).score(rows)) for name in chosen}
+        needed = {*chosen, *(self.blend.names if self.blend and BLEND in chosen else ())} - {BLEND}
+        values = {name: to_finite(self._find(name).score(rows)) for name in needed}
+        if self.blend and BLEND in chosen:
+            values[BLEND] = self.blend(values)
+        return {name: values[name] for name in chosen}
 
     def percentile(self, name: str, values: Array) -> Floats:
         """Return the share of held-out rows that score lower than each of `values` `(N,)`, in [0, 1]."""
@@ -73,17 +77,18 @@ class Detector:
 
     def reference_scores(self, name: str) -> Floats:
         """Return the scores of held-out rows, rising, at most 4,000 values."""
-        return self._find(name).reference
+        return self.blend.reference if self.blend and name == BLEND else self._find(name).reference
 
     def with_default(self, name: str) -> Detector:
         """Return the same detector with another default. Raises `UsageError` for an unknown name."""
-        return replace(self, default=self._find(name).name)
+        self.reference_scores(name)
+        return replace(self, default=name)
 
     def _find(self, name: str) -> FittedScore:
         for fitted in self.scores:
             if fitted.name == name:
                 return fitted
-        names = [fitted.name for fitted in self.scores]
+        names = list(self.names)
         raise UsageError(
             f"this model has no score `{name}`{did_you_mean(name, names)}",
             hint=f"its scores are {', '.join(names)}",
@@ -100,9 +105,12 @@ class Detector:
             scores.append({"name": fitted.name, "component": fitted.component, "values": values})
             arrays[f"{index}.held_out"] = fitted.reference
             arrays |= {f"{index}.fitted.{name}": array for name, array in own.items()}
+        if self.blend:
+            arrays["blend.held_out"] = self.blend.reference
         duplicates = _find_duplicates(arrays)
         unique = {name: array for name, array in arrays.items() if name not in duplicates}
-        return {"default": self.default, "scores": scores, "same": duplicates}, unique
+        blend = self.blend.state() if self.blend else None
+        return {"default": self.default, "scores": scores, "same": duplicates, "blend": blend}, unique
 
     @classmethod
     def from_state(
@@ -116,9 +124,14 @@ class Detector:
             score.load_state(entry["values"], select_prefix(f"{index}.fitted.", arrays))
             reference = arrays[f"{index}.held_out"]
             scores.append(FittedScore(entry["name"], entry["component"], score, reference))
-        if values["default"] not in [fitted.name for fitted in scores]:
+        blend = None
+        if values["blend"]:
+            references = {fitted.name: fitted.reference for fitted in scores}
+            blend = Blend.from_state(values["blend"], references, arrays["blend.held_out"])
+        detector = cls(tuple(scores), values["default"], blend)
+        if values["default"] not in [*(fitted.name for fitted in scores), *([BLEND] if blend else [])]:
             raise ValueError(f"the default score {values['default']!r} is missing")
-        return cls(tuple(scores), values["default"])
+        return detector
 
 
 def fit_detector(
@@ -142,10 +155,7 @@ def fit_detector(
             continue
         score: Score = build(component)
         score.fit(train, held_out, model, np.random.default_rng(seed))
-        values = np.sort(to_finite(score(held_out)))
-        if len(values) > MAX_REFERENCE:
-            values = values[np.linspace(0, len(values) - 1, MAX_REFERENCE).round().astype(np.intp)]
-        scores.append(FittedScore(names[index], index, score, values))
+        scores.append(FittedScore(names[index], index, score, thin(to_finite(score(held_out)))))
     if not scores:
         raise RecipeError(
             "no score in ood.scores can score these rows",

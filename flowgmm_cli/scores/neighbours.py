@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flowgmm_cli.api import ScoreInputs, iterate_batches
 from flowgmm_cli.data.array_types import Floats
-from flowgmm_cli.scores.base import ArrayScore, to_finite, to_numpy
+from flowgmm_cli.scores.base import ArrayScore, to_finite, to_numpy, to_unit_length
 from flowgmm_cli.scores.specs import KnnConfig
 
 _BATCH_ROWS = 512  # rows whose distances to all references are in memory at a time
@@ -79,8 +79,7 @@ class NearestRows(ArrayScore, ABC):
     def _scale(self, values: Floats) -> Floats:
         with np.errstate(over="ignore", invalid="ignore"):
             if self.config.scale == "unit":
-                length = np.linalg.norm(values, axis=1, keepdims=True)
-                return values / np.where(length > 0, length, 1.0)
+                return to_unit_length(values)
             return np.asarray((values - self.fitted["centre"]) / self.fitted["scale"])
 
 

@@ -32,11 +32,14 @@ class PosteriorScore(TemperedScore):
 
     def __call__(self, rows: ScoreInputs) -> Floats:
         """Return `(N,)`, in chunks of rows."""
-        log_joint, temperature = rows.latents.class_log_prob, float(self.fitted["temperature"])
-        result = np.empty(len(log_joint))
-        for part in iterate_batches(len(log_joint), max(1, _BLOCK // log_joint.shape[1])):
-            result[part] = self.score(class_gaps(log_joint[part], temperature))
+        temperature, result = float(self.fitted["temperature"]), np.empty(len(rows))
+        for part in iterate_batches(len(rows), max(1, _BLOCK // rows.log_posterior.shape[1])):
+            result[part] = self.score(class_gaps(self.log_joint(rows, part), temperature))
         return to_finite(result)
+
+    def log_joint(self, rows: ScoreInputs, part: slice) -> Tensor:
+        """Return log-densities of some of the rows and the classes `(n, K)`, up to a constant of each row."""
+        return rows.latents.class_log_prob[part]
 
     @abstractmethod
     def score(self, gaps: Floats) -> Floats:

@@ -44,6 +44,22 @@ class AngleKnnConfig(KnnConfig):
     )
 
 
+class LabelDistanceConfig(Config):
+    """Parameters of `label_distance`."""
+
+    scale: Literal["none", "unit"] = Field(
+        "none", description="unit = rows and means to length 1, so that only the direction counts"
+    )
+
+
+class LabelAngleConfig(LabelDistanceConfig):
+    """Parameters of `label_angle`."""
+
+    scale: Literal["none", "unit"] = Field(
+        "unit", description="unit = only the direction counts; see `label_distance`"
+    )
+
+
 class MahalanobisConfig(Config):
     """Parameters of `mahalanobis` and `class_mahalanobis`."""
 
@@ -170,6 +186,25 @@ SPECS: dict[str, Spec] = {
         "Log-odds of an unknown kind that the unlabelled rows hold, see `prior.unknown`",
         "Only for models with nameless components.",
         reads="unknown",
+    ),
+    "label_posterior": _spec(
+        "labelled:LabelPosterior",
+        "Log-odds against the most probable class of logistic regression on the labelled rows",
+        "Hendrycks and Gimpel (2017), on the rows after the transforms of the recipe. Uses neither the model "
+        "nor unlabelled rows.",
+    ),
+    "label_distance": _spec(
+        "labelled:LabelDistance",
+        "Distance to the nearest class mean of the labelled rows in the flow's input space",
+        "On the rows after the transforms of the recipe. Uses neither the model nor unlabelled rows.",
+        LabelDistanceConfig,
+    ),
+    "label_angle": _spec(
+        "labelled:LabelDistance",
+        "Distance to the nearest class mean of the labelled rows, by direction only",
+        "Of texts, whose length in the input space says little, it compares the contents. Uses neither the "
+        "model nor unlabelled rows.",
+        LabelAngleConfig,
     ),
     "likelihood_ratio": _spec(
         "images:LikelihoodRatio",

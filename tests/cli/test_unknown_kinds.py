@@ -91,12 +91,12 @@ def test_predictions_have_the_probability_of_an_unknown_kind(trained: tuple[Flow
 def test_rows_of_unknown_kinds_are_out_of_distribution(trained: tuple[FlowGMM, list[str]]) -> None:
     x, kinds = draw([200, 200, 200], 3)
     result = trained[0].ood(x[kinds == 2], x[kinds < 2])
-    assert result.default == "combined"
-    assert result.metrics["combined"].auroc > 0.98
+    assert result.default == "blend"
+    assert result.metrics["blend"].auroc > 0.98
     assert result.metrics["unknown"].auroc > 0.98
     assert result.outside.flagged_share > 0.9
     far = trained[0].ood(x[kinds < 2] + [0, -12], x[kinds < 2])  # on the other side of the classes
-    assert far.metrics["combined"].auroc > 0.98
+    assert far.metrics["blend"].auroc > 0.98
 
 
 def test_the_command_line_writes_and_selects_the_column(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from flowgmm_cli.api import Component, DataContext, ScoreInputs
 from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.inference import ood_fit
+from flowgmm_cli.inference.left_out import holds_unknown
 from flowgmm_cli.inference.ood_fit import fit_ood, mean_auroc, select_score
 from flowgmm_cli.inference.pseudo_ood import pseudo_ood_vectors
 from flowgmm_cli.plugins.registry import registry
@@ -100,7 +102,12 @@ def encode_rows(trained: TrainedModel, run: Run) -> tuple[ScoreInputs, ScoreInpu
 
 
 def choose(
-    trained: TrainedModel, train: ScoreInputs, held_out: ScoreInputs, *uses: str, seed: int = 0
+    trained: TrainedModel,
+    train: ScoreInputs,
+    held_out: ScoreInputs,
+    *uses: str,
+    seed: int = 0,
+    **options: bool,
 ) -> Any:
     components = [
         Component(kind="score", use=use, config=registry().find("score", use).spec().config()) for use in uses
@@ -108,31 +115,67 @@ def choose(
     detector = fit_detector(components, train, held_out, trained.model, 0)
     generator = np.random.default_rng(seed)
     stand_ins = pseudo_ood_vectors(train, held_out, trained.model, generator)
-    return select_score(detector, components, train, held_out, trained.model, stand_ins, generator)
+    return select_score(detector, components, train, held_out, trained.model, stand_ins, generator, **options)
 
 
-def test_the_score_with_the_best_mean_over_all_stand_ins_is_taken(train_run: TrainRun) -> None:
+def test_of_scores_of_the_same_family_the_one_with_the_best_mean_is_taken(train_run: TrainRun) -> None:
     run, found = train_run("run", "train.epochs=20")
     train, held_out = encode_rows(found.trained, run)
-    default, reason, table = choose(found.trained, train, held_out, "entropy", "input_knn", "nll")
-    assert set(table) == {"entropy", "input_knn", "nll"}
+    detector, reason, table = choose(found.trained, train, held_out, "mahalanobis", "input_knn", "nll")
+    assert set(table) == {"mahalanobis", "input_knn", "nll"}
     for values in table.values():
         assert tuple(values) == KINDS  # two classes: with one left out there is nothing to choose between
         assert all(0 <= value <= 1 for value in values.values())
-    assert default == max(table, key=lambda name: mean_auroc(table[name]))
+    assert detector.default == max(table, key=lambda name: mean_auroc(table[name]))
     # rows scattered off two thin moons are far from every training row, whatever class they may be of
     assert table["input_knn"]["scattered"] > 0.8
-    assert default != "entropy"
-    assert f"{mean_auroc(table[default]):.3f}" in reason
+    assert f"{mean_auroc(table[detector.default]):.3f}" in reason
 
 
-def test_a_class_left_out_counts_where_there_are_three_or_more(train_run: TrainRun) -> None:
+def test_scores_of_several_families_are_added_and_a_poor_family_counts_for_far_rows(
+    train_run: TrainRun,
+) -> None:
     run, found = train_run("run", "data.name=pinwheel", "data.labels.count=20", "train.epochs=20")
     train, held_out = encode_rows(found.trained, run)
-    _, _, table = choose(found.trained, train, held_out, "latent_knn", "nll")
-    assert tuple(table["nll"]) == (*KINDS, "left out")
+    detector, reason, table = choose(found.trained, train, held_out, "latent_knn", "entropy", "nll")
+    assert set(table) == {"latent_knn", "entropy"}  # `nll` is of no family
+    assert tuple(table["entropy"]) == (*KINDS, "left out")
     # an arm of the pinwheel lies far from the training rows of all other arms
-    assert table["latent_knn"]["left out"] > 0.9
+    assert table["latent_knn"]["left out"] > 0.9 > table["entropy"]["left out"]
+    assert detector.default == "blend" == detector.names[0]
+    assert reason == detector.blend.describe()
+    assert "latent_knn" in reason
+    scores = detector(held_out)
+    np.testing.assert_array_equal(np.sort(scores["blend"]), detector.reference_scores("blend"))
+    np.testing.assert_array_equal(detector(held_out, ["blend"])["blend"], scores["blend"])
+
+
+def test_a_class_whose_rows_stay_in_the_pile_is_detected_by_labels_alone(train_run: TrainRun) -> None:
+    run, found = train_run("run", "data.name=pinwheel", "data.labels.count=60", "train.epochs=20")
+    train, held_out = encode_rows(found.trained, run)
+    rows = _rows(run).train
+    labelled = torch.from_numpy(np.flatnonzero(rows.labels >= 0))
+    train = replace(train, labelled=(train.x[labelled], torch.from_numpy(rows.labels)[labelled]))
+    _, _, table = choose(
+        found.trained, train, held_out, "input_knn", "label_distance", "entropy", in_pile=True
+    )
+    assert tuple(table["input_knn"]) == (*KINDS, "left out", "unlabelled")
+    assert table["input_knn"]["left out"] > 0.9 > 0.7 > table["input_knn"]["unlabelled"]
+    assert table["label_distance"]["left out"] == table["label_distance"]["unlabelled"] > 0.7
+
+
+def test_unlabelled_rows_of_another_kind_are_noticed_by_their_angles() -> None:
+    rng = np.random.default_rng(0)
+    means = np.eye(6)[:3] * 6
+    labels = np.arange(60) % 3
+    x = torch.from_numpy(means[labels] + rng.normal(size=(60, 6))).float()
+    same = torch.from_numpy(means[rng.integers(3, size=500)] + rng.normal(size=(500, 6))).float()
+    other = torch.from_numpy(np.eye(6)[5] * 6 + rng.normal(size=(100, 6))).float()
+    train: Any = SimpleNamespace(labelled=(x, torch.from_numpy(labels)))
+    assert not holds_unknown(train, same, np.random.default_rng(1))
+    assert holds_unknown(train, torch.cat([same, other]), np.random.default_rng(1))
+    few: Any = SimpleNamespace(labelled=(x[:10], torch.from_numpy(labels[:10])))
+    assert not holds_unknown(few, torch.cat([same, other]), np.random.default_rng(1))
 
 
 def test_scores_that_read_images_are_no_candidates(train_run: TrainRun) -> None:
@@ -141,4 +184,5 @@ def test_scores_that_read_images_are_no_candidates(train_run: TrainRun) -> None:
     images = torch.rand(len(train), 4, 4, generator=torch.Generator().manual_seed(0))
     train, held_out = (replace(rows, images=images[: len(rows)]) for rows in (train, held_out))
     assert tuple(choose(found.trained, train, held_out, "compression", "nll")[2]) == ("nll",)
-    assert choose(found.trained, train, held_out, "compression")[0] == "compression"  # there is no other
+    only = choose(found.trained, train, held_out, "compression")[0]
+    assert only.default == "compression"  # there is no other

@@ -1,0 +1,132 @@
+"""Scores of the labelled rows' inputs alone: `label_posterior`, `label_distance` and `label_angle`.
+
+They use neither the flow nor unlabelled rows. Where unlabelled rows of an unknown kind taught the model that
+these rows are usual, only these scores still detect the kind.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor
+
+from flowgmm_cli.api import ScoreInputs, iterate_batches
+from flowgmm_cli.data.array_types import Floats, IntArray
+from flowgmm_cli.scores.base import ArrayScore, to_finite, to_numpy, to_unit_length
+from flowgmm_cli.scores.posterior import MaxPosterior
+from flowgmm_cli.scores.specs import LabelDistanceConfig
+
+_BLOCK = 2**22  # entries of a temporary array; 32 MiB
+_MAX_PRODUCTS = 3e8  # rows * classes * features of a logistic regression that takes some seconds
+_ITERATIONS = 200
+_FOLDS = 5
+
+
+def inputs_of_labels(train: ScoreInputs) -> tuple[Floats, IntArray, int]:
+    """Return inputs of labelled rows `(L, D)`, their classes `(L,)` and the number of classes with a row.
+
+    Classes are numbered anew. Without labels the rows have the classes that the model predicts.
+    """
+    x, labels = train.labelled or (train.x, train.log_posterior.argmax(1))
+    present, classes = np.unique(labels.cpu().numpy(), return_inverse=True)
+    return np.nan_to_num(to_numpy(x)), classes, len(present)
+
+
+def average_by_class(x: Floats, classes: IntArray, count: int) -> Floats:
+    """Return the means of the classes `(K, D)`."""
+    means = np.zeros((count, x.shape[1]))
+    np.add.at(means, classes, x)
+    return np.asarray(means / np.bincount(classes, minlength=count)[:, None])
+
+
+class LabelPosterior(MaxPosterior):
+    r""":math:`\log \frac{1 - p}{p}`, p the largest posterior of logistic regression; higher = less certain.
+
+    The regression sees the inputs of the labelled rows. With very many rows, classes and features its
+    weights are those of Gaussians around the class means that share one variance.
+    """
+
+    def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
+        """Fit the regression."""
+        x, classes, count = inputs_of_labels(train)
+        if count > 1 and count * x.size <= _MAX_PRODUCTS:
+            weights, bias = _fit_logistic(x, classes)
+        else:
+            means = average_by_class(x, classes, count)
+            variance = float(((x - means[classes]) ** 2).mean()) or float(x.var()) or 1.0
+            weights, bias = means / variance, -(means**2).sum(1) / (2 * variance)
+        self.fitted = {"temperature": np.ones(()), "weights": weights, "bias": bias}
+
+    def log_joint(self, rows: ScoreInputs, part: slice) -> Tensor:
+        """Return the logits `(n, K)`."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return torch.from_numpy(to_numpy(rows.x[part]) @ self.fitted["weights"].T + self.fitted["bias"])
+
+
+def _fit_logistic(x: Floats, classes: IntArray) -> tuple[Floats, Floats]:
+    """Return weights `(K, D)` and bias `(K,)`."""
+    from sklearn.linear_model import LogisticRegression
+
+    from flowgmm_cli.mixture.clusters import single_thread_no_warnings
+
+    with single_thread_no_warnings():
+        model = LogisticRegression(max_iter=_ITERATIONS).fit(x, classes)
+    if len(model.coef_) == 1:  # of two classes the second
+        signs = np.array([-0.5, 0.5])
+        return signs[:, None] * model.coef_, signs * model.intercept_
+    return model.coef_, model.intercept_
+
+
+class LabelDistance(ArrayScore):
+    """Distance to the nearest class mean of the labelled rows in the input space; higher = further out.
+
+    With the scale `unit` rows and means have length 1, so that only their directions count.
+    """
+
+    config: LabelDistanceConfig
+
+    def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
+        """Compute the means."""
+        x, classes, count = inputs_of_labels(train)
+        self.fitted = {"means": self._scale(average_by_class(self._scale(x), classes, count))}
+
+    def __call__(self, rows: ScoreInputs) -> Floats:
+        """Return `(N,)`."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return to_finite(nearest_mean_distance(self._scale(to_numpy(rows.x)), self.fitted["means"]))
+
+    def _scale(self, values: Floats) -> Floats:
+        return to_unit_length(values) if self.config.scale == "unit" else values
+
+
+def nearest_mean_distance(x: Floats, means: Floats) -> Floats:
+    """Return the distance of rows `(N, D)` to the nearest of the means `(K, D)`, `(N,)`."""
+    result = np.empty(len(x))
+    for part in iterate_batches(len(x), max(1, _BLOCK // len(means))):
+        squares = (x[part] ** 2).sum(1)[:, None] - 2 * x[part] @ means.T + (means**2).sum(1)
+        result[part] = np.sqrt(np.maximum(squares.min(1), 0))
+    return result
+
+
+def angles_to_means(train: ScoreInputs, unlabelled: Tensor, generator: Generator) -> tuple[Floats, Floats]:
+    """Compute the score `label_angle` of labelled rows, held out in folds, and of other inputs `(U, D)`.
+
+    Returns:
+        `(L,)` and `(U,)`.
+    """
+    x, classes, _ = inputs_of_labels(train)
+    x, others = to_unit_length(x), to_unit_length(to_numpy(unlabelled))
+    order = generator.permutation(len(x))
+    order = order[np.argsort(classes[order], kind="stable")]  # folds have equal shares of each class
+    own, total = np.empty(len(x)), np.zeros(len(others))
+    for fold in range(_FOLDS):
+        held_out = np.zeros(len(x), dtype=bool)
+        held_out[order[fold::_FOLDS]] = True
+        _, present = np.unique(classes[~held_out], return_inverse=True)
+        means = to_unit_length(average_by_class(x[~held_out], present, int(present.max()) + 1))
+        own[held_out] = nearest_mean_distance(x[held_out], means)
+        total += nearest_mean_distance(others, means)
+    return own, total / _FOLDS
