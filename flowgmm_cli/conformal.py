@@ -44,15 +44,22 @@ class HeldOutLabels:
         best = log_probabilities.argmax(1)
         confidence = np.exp(log_probabilities.max(1)) * (1 - p_unknown)
         p_true = np.exp(log_probabilities[np.arange(len(labels)), labels])
-        numbers = p_true.astype(np.float64), labels, confidence.astype(np.float64), best == labels
-        return cls(*numbers, np.full(len(labels), exact))
+        p_true, confidence = np.clip([p_true, confidence], 0, 1).astype(np.float64)  # rounding may exceed 1
+        return cls(p_true, labels, confidence, best == labels, np.full(len(labels), exact))
 
     @classmethod
     def restore(cls, arrays: Mapping[str, npt.NDArray[Any]], classes: int) -> Self:
         """Build from stored arrays. Raises `LookupError`, `TypeError` or `ValueError` if they do not fit."""
         rows = cls(**arrays)
         shapes = {array.shape for array in arrays.values()}
-        if shapes != {(len(rows),)} or not ((rows.labels >= 0) & (rows.labels < classes)).all():
+        kinds = [array.dtype.kind for array in vars(rows).values()]
+        shares = np.concatenate([rows.p_true, rows.confidence])
+        if (
+            shapes != {(len(rows),)}
+            or kinds != list("fifbb")
+            or not ((rows.labels >= 0) & (rows.labels < classes)).all()
+            or not ((shares >= 0) & (shares <= 1)).all()  # nor NaN
+        ):
             raise ValueError("the arrays of held-out labels do not fit together")
         return rows
 

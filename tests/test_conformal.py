@@ -89,7 +89,9 @@ def test_answered_rows_have_the_confidence_beside_unknown_kinds() -> None:
 def test_stored_rows_that_do_not_fit_are_refused() -> None:
     arrays = dict(vars(held_out(20, 0)))
     assert len(HeldOutLabels.restore(arrays, 3)) == 20
-    for changes in ({"labels": arrays["labels"] + 2}, {"p_true": arrays["p_true"][1:]}):
+    nan = np.full(20, np.nan)
+    changed = ("labels", arrays["labels"] + 2), ("p_true", arrays["p_true"][1:]), ("p_true", nan)
+    for changes in ({name: value} for name, value in (*changed, ("labels", arrays["p_true"]))):
         with pytest.raises(ValueError, match="do not fit"):
             HeldOutLabels.restore({**arrays, **changes}, 3)
     with pytest.raises(TypeError):
