@@ -68,4 +68,5 @@ def print_texts(rows: GeneratedRows, texts: Columns) -> None:
             lines.append([*cells, f"{texts[distance][index]:.2f}", " ".join(texts[text][index].split())])
             cells = [""] * 4
     numbers = ["log density", "confidence", "distance"]
-    output.print_table(["id", "class", *numbers, "nearest training text"], lines, right=numbers)
+    kind = rows.trained.preprocessor.feature_encoder.encoded[0].kind
+    output.print_table(["id", "class", *numbers, f"nearest training {kind}"], lines, right=numbers)
