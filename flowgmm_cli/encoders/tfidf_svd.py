@@ -68,8 +68,7 @@ class TfidfSvdEncoder:
             matrix, rank, n_iter=_POWER_ITERATIONS, random_state=self._config.seed
         )
         # Directions in which the texts do not vary are rounding noise, which scaling would amplify.
-        kept = rows[singular > MIN_SINGULAR_VALUE * singular[0]].astype(np.float32)
-        self._set_components(kept)
+        self._set_components(rows[singular > MIN_SINGULAR_VALUE * singular[0]].astype(np.float16))
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return float32 `(N, dim)`."""
@@ -91,17 +90,17 @@ class TfidfSvdEncoder:
         """Return the vocabulary in order, the inverse document frequencies and the singular vectors."""
         if not self._vocabulary:
             raise RuntimeError("the encoder is not fitted")
-        components = np.ascontiguousarray(self._table.numpy().T)
+        components = np.ascontiguousarray(self._table.numpy().T.astype(np.float16))  # exact
         return {"vocabulary": list(self._vocabulary)}, {"idf": self._idf.numpy(), "components": components}
 
     def load_state(self, values: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Restore a fitted encoder."""
         self._vocabulary = {term: index for index, term in enumerate(values["vocabulary"])}
         self._idf = torch.from_numpy(np.array(arrays["idf"], dtype=np.float32))
-        self._set_components(np.asarray(arrays["components"], dtype=np.float32))
+        self._set_components(np.asarray(arrays["components"]))
 
-    def _set_components(self, components: npt.NDArray[np.float32]) -> None:
-        self._table = torch.from_numpy(np.ascontiguousarray(components.T))
+    def _set_components(self, components: npt.NDArray[np.floating[Any]]) -> None:
+        self._table = torch.from_numpy(np.ascontiguousarray(components.T, dtype=np.float32))
         self.dim = len(components)
 
     def _terms(self, text: str) -> Iterator[str]:
