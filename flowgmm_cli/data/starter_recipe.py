@@ -174,10 +174,10 @@ def _text_lines(profile: Profile, texts: Sequence[str]) -> list[str]:
         listed = ", ".join(quote_yaml(column.name) for column in others[:_MAX_LISTED])
         lines += comment_lines(f"The text alone is used; `features: [{listed}]` adds other columns.", "  ")
     if profile.english is False:
-        encoder = "tfidf_svd, dim: 256}  # the texts do not look English; it learns their words"
-    else:
-        encoder = "wordllama, dim: 256}  # static word embeddings, about 8,000 texts a second"
-    return [*lines, f"  encoder: {{use: {encoder}"]
+        reason = "the texts do not look English; it learns their words"
+        return [*lines, f"  encoder: {{use: tfidf_svd, dim: 256}}  # {reason}"]
+    base = read_bundled("text")
+    return [*lines, *base[base.index("  encoder:") : base.index("  transforms:")]]
 
 
 def _input_lines(profile: Profile) -> list[str]:

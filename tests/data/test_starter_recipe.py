@@ -133,7 +133,7 @@ def test_rows_without_a_text_are_counted() -> None:
 
 def test_texts_that_are_not_english_get_an_encoder_that_learns_words() -> None:
     profile = Profile(100, "y", {"a": 50, "b": 40}, (column("y", "label"), column("t", "text")), False)
-    assert "tfidf_svd" in render_recipe(profile, path="t.csv", command="")
+    assert "wordllama" not in render_recipe(profile, path="t.csv", command="")
 
 
 def table(seed: int) -> str:
