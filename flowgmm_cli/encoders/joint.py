@@ -13,11 +13,13 @@ from flowgmm_cli.files import select_prefix
 
 
 class JointEncoder:
-    """Encoders side by side: each vector is scaled to the length of its `weight`, a zero vector stays zero.
+    """Encoders side by side: lengths of their vectors are as their weights, a zero vector stays zero.
+
+    With weights of 1 the mean square of an entry is 1, so numbers in other columns do not outweigh the texts.
 
     Args:
         parts: the encoders.
-        weights: the length of the vectors of each.
+        weights: the length of the vectors of each, in relation to the others.
     """
 
     def __init__(self, parts: Sequence[Encoder], weights: Sequence[float]) -> None:
@@ -36,10 +38,10 @@ class JointEncoder:
 
     def join(self, vectors: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
         """Scale the vectors of each encoder, `(N, dim of the part)`, and join them."""
-        scaled = []
+        scaled, length = [], (self.dim / len(self.parts)) ** 0.5
         for part, weight in zip(vectors, self._weights, strict=True):
             lengths = np.linalg.norm(part, axis=1, keepdims=True)
-            scaled.append(part * np.float32(weight) / np.where(lengths > 0, lengths, 1))
+            scaled.append(part * np.float32(length * weight) / np.where(lengths > 0, lengths, 1))
         return np.concatenate(scaled, axis=1)
 
     def cache_key(self) -> str | None:

@@ -11,7 +11,7 @@ class EncoderConfig(Config):
     """Parameters of every built-in text encoder."""
 
     weight: float = Field(
-        1.0, gt=0, description="length of each vector beside those of other encoders; alone it has no effect"
+        1.0, gt=0, description="length of the vectors in relation to those of other encoders in the list"
     )
 
 
