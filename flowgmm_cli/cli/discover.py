@@ -326,7 +326,7 @@ def _print_groups(session: Session, discovery: Discovery, rows: str) -> None:
     for group in range(len(groups)):
         for place in groups.members(group)[:shown].tolist():
             cells = [
-                format_cell(discovery.rows.columns[column.name][place], max_letters=400)
+                format_cell(discovery.rows.columns[column.name][place], max_letters=240)
                 if column.kind == "text"
                 else f"{column.name}={format_cell(discovery.rows.columns[column.name][place])}"
                 for column in discovery.columns
