@@ -20,6 +20,7 @@ from flowgmm_cli.messages import join_some
 
 Floats = npt.NDArray[np.float64]
 _ROUNDING = 1e-9
+_MAX_THRESHOLD = 0.75  # a likelier class is in every set: near 1, probabilities of few labels are too rough
 _MAX_LISTED = 5  # classes in a message
 
 
@@ -96,7 +97,7 @@ class HeldOutLabels:
             name for name, part in zip(class_names, groups, strict=False) if by_class and len(part) < needed
         ]
         values = [
-            np.sort(part)[len(part) - rank] if len(part) >= needed else 0.0
+            min(np.sort(part)[len(part) - rank], _MAX_THRESHOLD) if len(part) >= needed else 0.0
             for part, rank in zip(groups, ranks, strict=True)
         ]
         usable = min(

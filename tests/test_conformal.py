@@ -86,6 +86,13 @@ def test_answered_rows_have_the_confidence_beside_unknown_kinds() -> None:
     assert errors == pytest.approx([0, 1 / 2, 1 / 3])
 
 
+def test_a_class_that_is_nearly_certain_is_in_every_set() -> None:
+    log_p = np.log(np.stack([np.linspace(0.97, 0.99, 20), np.linspace(0.03, 0.01, 20)], axis=1))
+    rows = HeldOutLabels.collect(log_p, np.zeros(20, np.int64), np.zeros(20), exact=False)
+    sets = rows.class_thresholds(0.9, ("a", "b"), by_class=False).sets(np.log([[0.95, 0.05], [0.6, 0.4]]))
+    assert sets.tolist() == [[True, False], [False, False]]
+
+
 def test_stored_rows_that_do_not_fit_are_refused() -> None:
     arrays = dict(vars(held_out(20, 0)))
     assert len(HeldOutLabels.restore(arrays, 3)) == 20
