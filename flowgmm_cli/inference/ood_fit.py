@@ -33,7 +33,7 @@ from flowgmm_cli.inference.pseudo_ood import pseudo_ood_images, pseudo_ood_vecto
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import Recipe, score_names
 from flowgmm_cli.scores.base import take_rows
-from flowgmm_cli.scores.blend import BLEND, FAMILIES, Blend, Family, select_families
+from flowgmm_cli.scores.blend import BLEND, FAMILIES, LABELS_ALONE, Blend, Family, select_families
 from flowgmm_cli.scores.detector import Detector, fit_detector, reads_images
 from flowgmm_cli.seeds import derive_seed
 from flowgmm_cli.trained_model import TrainedModel
@@ -212,7 +212,9 @@ def select_score(
     table = {name: {kind: values[name] for kind, values in kinds.items()} for name in names}
     if blends:
         evidence = list((left_out or kinds).values())
-        aurocs = {name: float(np.mean([values[name] for values in evidence])) for name in names}
+        # in a clean pile density tells more than the labels alone, which the classes left out flatter
+        chosen = [name for name in names if in_pile or uses[name] not in LABELS_ALONE] or names
+        aurocs = {name: float(np.mean([values[name] for values in evidence])) for name in chosen}
         families = list(select_families(aurocs, family_of))
         if model.unknown and _UNKNOWN in detector.names:
             families.append(Family((_UNKNOWN,), weight=2.0))

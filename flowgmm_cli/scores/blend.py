@@ -33,6 +33,8 @@ FAMILIES = {
     "label_distance": "distance",
 }
 """Family of the scores that are candidates; `max_posterior` has nearly the order of `entropy`."""
+LABELS_ALONE = {"label_posterior", "label_distance", "label_angle"}
+"""Scores that use neither the model nor unlabelled rows."""
 _SIMILAR = 0.1  # AUROC behind the best score of the family that is averaged with it
 _TRUSTED = 0.8  # AUROC from which on a family counts in full
 _RARE = math.log(20)

@@ -40,8 +40,9 @@ def test_the_json_keeps_its_contract(flowgmm: Any, run: Path) -> None:
     chosen = read_json(run / "run.json")["ood"]
     start = next(index for index, line in enumerate(lines) if line.startswith("out-of-distribution scores"))
     marks = {line.split()[0]: line.split()[1] for line in lines[start + 2 :]}
-    assert set(marks) == set(chosen["scores"])
-    assert [name for name, flags in marks.items() if flags == "flags"] == [chosen["default"]]
+    assert set(marks) == set(chosen["choice"])
+    assert chosen["default"] == "blend"  # of these scores
+    assert "blend flags above" in " ".join(lines[start : start + 3])
 
 
 @pytest.fixture(scope="module")
