@@ -31,6 +31,8 @@ from flowgmm_cli.files import (
 )
 from flowgmm_cli.plugins.registry import build
 
+LOCAL_ENCODERS = ("wordllama", "tfidf_svd", "efficientnet_lite0")
+"""Encoders that never use the hub."""
 _BATCH_ROWS = 8192
 _TENSORS, _VALUES = "preprocessor.safetensors", "preprocessor.json"
 
@@ -289,12 +291,18 @@ def encoder_factory(data: Component, context: DataContext) -> EncoderFactory | N
         return None
 
     def build_encoder() -> Any:
-        from flowgmm_cli.data.sources.hub_tables import hub_access  # imports `datasets`
-
-        with hub_access(offline=context.offline):
-            if isinstance(component, Component):
-                return build(component)
-            weights = [dict(part.config).get("weight", 1.0) for part in component]
-            return JointEncoder([build(part) for part in component], weights)
+        if isinstance(component, Component):
+            return _build_encoder(component, context)
+        weights = [dict(part.config).get("weight", 1.0) for part in component]
+        return JointEncoder([_build_encoder(part, context) for part in component], weights)
 
     return build_encoder
+
+
+def _build_encoder(component: Component, context: DataContext) -> Any:
+    if component.use in LOCAL_ENCODERS:
+        return build(component)
+    from flowgmm_cli.data.sources.hub_tables import hub_access  # imports `datasets`, which takes a second
+
+    with hub_access(offline=context.offline):
+        return build(component)
