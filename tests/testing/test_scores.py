@@ -95,6 +95,8 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
     "entropy": {"out": "between"},
     "max_posterior": {"out": "between"},
     "angle_knn": {"separation": 0.8},  # sees directions only
+    "label_posterior": {"out": "between"},
+    "label_angle": {"separation": 0.5},  # sees directions only
 }
 SPEC = ScoreSpec(config=Config, build="x:y", summary="A score")
 
