@@ -49,13 +49,15 @@ class Groups:
 
 
 def select_candidates(p_unknown: Floats, share: float, labelled: Bools) -> tuple[Bools, float]:
-    """Select rows that are likely of an unknown kind: more than the estimated `share`, or all above one half.
+    """Select rows that may be of an unknown kind: the estimated `share` with the highest probabilities.
+
+    All rows above one half are selected, and none below one in ten.
 
     Returns:
         A mask of unlabelled rows, `(N,)`, and the probability above which they lie.
     """
     others = p_unknown[~labelled & np.isfinite(p_unknown)]
-    threshold = min(0.5, float(np.quantile(others, 1 - share))) if len(others) else 0.5
+    threshold = float(np.clip(np.quantile(others, 1 - share), 0.1, 0.5)) if len(others) else 0.5
     return ~labelled & (p_unknown > threshold), threshold
 
 

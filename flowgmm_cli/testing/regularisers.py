@@ -55,6 +55,7 @@ class RegulariserConformance(Conformance):
         weak = rows[labelled:]
         strong = weak + 0.3 * torch.randn(weak.shape, generator=numbers)
         views = {"labelled": rows[:labelled], "weak": weak, "strong": strong}
+        guide = torch.rand(unlabelled, 3, generator=numbers)
         return Batch(
             **views,
             labels=labels[:labelled],
@@ -63,6 +64,7 @@ class RegulariserConformance(Conformance):
             step=1000,
             epoch=self.epoch if epoch is None else epoch,
             generator=torch.Generator().manual_seed(seed + 1),
+            guide=guide / guide.sum(1, keepdim=True),
         )
 
     def terms(

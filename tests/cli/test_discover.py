@@ -36,7 +36,7 @@ def write_table(path: Path, counts: list[int]) -> Path:
             if left.get(kind, 0):
                 left[kind] -= 1
                 label = "ab"[kind]
-            colour = "grey" if place % 4 == 0 else COLOURS[kind]
+            colour = "grey" if place % 10 == 0 else COLOURS[kind]
             writer.writerow([f"{'abcd'[kind]}{place}", *row, colour, label])
     return path
 
@@ -70,7 +70,7 @@ def test_groups_of_unknown_kinds_are_found_with_what_marks_them(flowgmm: Any, ru
         assert group["typical"][0].startswith(kind)
         marks = {mark["column"]: mark for mark in group["columns"]}
         assert marks["colour"]["value"] == colour
-        assert marks["colour"]["group"] == pytest.approx(0.75, abs=0.15)
+        assert marks["colour"]["group"] == pytest.approx(0.9, abs=0.1)
         assert marks["height"]["difference"] * sign > 1
         assert abs(marks["width"]["difference"]) < 0.5
     rows = list(csv.DictReader(Path("g.csv").read_text().splitlines()))

@@ -48,6 +48,7 @@ def test_every_bundled_recipe_is_valid(flowgmm: Any, name: str, monkeypatch: pyt
         "csv": ["data.path=x.csv", "data.label=y"],
         "text": ["data.path=x.csv", "data.label=y", "data.text=t"],
         "images": ["data.path=x"],
+        "photos": ["data.path=x"],
     }
     words = left_to_the_user.get(name, [])
     outcome = flowgmm("recipes", "check", name, *words)
