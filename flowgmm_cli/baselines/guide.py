@@ -102,7 +102,7 @@ def stack_weights(probabilities: Floats) -> Floats:
     `probabilities` of the true classes are `(M, n)`; n may be 0.
 
     >>> stack_weights(np.array([[0.9] * 300, [0.5] * 300])).round(2)
-    array([0.95, 0.05])
+    array([0.99, 0.01])
     """
     p = np.maximum(probabilities, _SMALLEST)
     weights = np.full(len(p), 1 / len(p))
