@@ -135,7 +135,7 @@ def bare(run: Path, data: Path) -> dict[str, float]:
     rows, seconds = 0, 0.0
     with torch.no_grad():
         for chunk in open_rows(str(data), schema, context=context, on_error="keep"):
-            split, _ = trained.preprocessor.apply_valid(chunk.rows, context, skip=chunk.problems)
+            split, _ = trained.preprocessor.apply_valid(chunk, context, skip=chunk.problems)
             start = time.perf_counter()
             trained.encode_rows(split)
             seconds += time.perf_counter() - start
