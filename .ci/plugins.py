@@ -17,6 +17,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from flowgmm_cli.testing.recipes import RUN_COMMANDS
+
 
 def flowgmm(*words: str, code: int = 0, folder: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line and hold its exit code."""
@@ -28,20 +30,6 @@ def flowgmm(*words: str, code: int = 0, folder: str | None = None) -> subprocess
             f"flowgmm {' '.join(words)} ended with {done.returncode}, not {code}:\n{done.stdout}{done.stderr}"
         )
     return done
-
-
-# commands whose words are a list of lists, in one process, which imports torch once
-COMMANDS = """
-import json, sys
-from flowgmm_cli.__main__ import main
-for words in json.loads(sys.argv[1]):
-    sys.argv = ["flowgmm", *words]
-    try:
-        main()
-    except SystemExit as stop:
-        if stop.code:
-            raise
-"""
 
 
 def main() -> None:
@@ -60,7 +48,7 @@ def main() -> None:
     firsts = {one["kind"]: one for one in reversed(ours) if one["kind"] != "recipe"}
     names = {kind: f"{one['package']}/{one['name']}" for kind, one in sorted(firsts.items())}
     commands = [["plugins", "test", name, "--kind", kind] for kind, name in names.items()]
-    subprocess.run([sys.executable, "-c", COMMANDS, json.dumps(commands)], check=True)
+    subprocess.run([sys.executable, "-c", RUN_COMMANDS, json.dumps(commands)], check=True)
     for kind, name in names.items():
         print(f"{kind:12} {name}: conformance ok")
 

@@ -82,12 +82,12 @@ def _report(error: Exception) -> int:
     from flowgmm_cli.cli import output
 
     output.print_traceback(error)
-    explained = _explain(error)
-    if explained is None:
+    message = _explain(error)
+    if message is None:
         output.print_bug(error)
         return 1
-    output.print_error(explained)
-    return explained.exit_code
+    output.print_error(message)
+    return message.exit_code
 
 
 def _explain(error: Exception) -> FlowgmmError | None:

@@ -99,7 +99,7 @@ def discover(
         if names:
             _check_target(target, session, force=force)
         rule = _select_rule(session, score, fpr)
-        if rule is None and not session.trained.model.unknown:  # training looked and found nothing
+        if rule is None and not session.trained.model.unknown:  # training searched and found none
             _print_nothing(session, save, as_json=as_json)
             return
         writer = open_writer(save, format=format_) if save is not None else None

@@ -17,11 +17,11 @@ from flowgmm_cli.recipe.catalogue import BundledRecipe, available_recipes
 from flowgmm_cli.recipe.load import check_recipe
 from flowgmm_cli.testing.checks import Suite, check, expect
 
-_COMMANDS = """
+RUN_COMMANDS = """
 import json, sys
 from flowgmm_cli.__main__ import main
 for words in json.loads(sys.argv[1]):
-    sys.argv = ["flowgmm", *words, "--json", "--quiet"]
+    sys.argv = ["flowgmm", *words]
     try:
         main()
     except SystemExit as stop:
@@ -29,6 +29,7 @@ for words in json.loads(sys.argv[1]):
             raise
     print(end="\\f", flush=True)
 """
+"""Program that runs commands, JSON lists of words, in one process; a form feed follows the output of each."""
 
 
 class RecipesConformance(Suite):
@@ -106,7 +107,8 @@ def run_commands(*commands: Sequence[str], folder: str | Path) -> list[Any]:
     Raises:
         RuntimeError: a command failed; the message is its stderr.
     """
-    script = [sys.executable, "-c", _COMMANDS, json.dumps(commands)]
+    words = [[*command, "--json", "--quiet"] for command in commands]
+    script = [sys.executable, "-c", RUN_COMMANDS, json.dumps(words)]
     env = {**os.environ, "FLOWGMM_CACHE_DIR": str(Path(folder, "cache")), "FLOWGMM_OFFLINE": "1"}
     done = subprocess.run(script, cwd=folder, env=env, capture_output=True, text=True, check=False)
     outputs = done.stdout.split("\f")

@@ -16,24 +16,10 @@ from forked import ForkedProcess
 
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.plugins.scaffold import KINDS, Package, write_package
+from flowgmm_cli.testing.recipes import RUN_COMMANDS
 
 ADD_PATHS = "import os, sys; sys.path[:0] = os.environ['PYTHONPATH'].split(os.pathsep)\n"
 PYTEST = "import pytest; sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider']))"
-FLOWGMM = """
-import json
-import sys
-
-from flowgmm_cli.__main__ import main
-
-for words in json.loads(sys.argv[1]):
-    sys.argv = ["flowgmm", *words]
-    try:
-        main()
-    except SystemExit as stop:
-        if stop.code:
-            raise
-    print(end="\\f", flush=True)
-"""
 # that of the checks of the package: the libraries need not be read again
 CACHE = Path(__file__).resolve().parents[2] / ".mypy_cache"
 LONG = "flowgmm-as-long-a-name-as-it-may-have-xy"
@@ -86,7 +72,7 @@ def test_new_packages_work_at_once(tmp_path: Path, start_python: Callable[..., F
         commands.append(["train", recipe, *words, "--run-dir", package.kind, "--quiet"])
     sources = [str(package.folder / "src") for package in packages]
     env["PYTHONPATH"] = os.pathsep.join([env["PYTHONPATH"], *sources])
-    listed, *outputs = output(FLOWGMM, json.dumps(commands), cwd=tmp_path).split("\f")[:-1]
+    listed, *outputs = output(RUN_COMMANDS, json.dumps(commands), cwd=tmp_path).split("\f")[:-1]
     assert all(json.loads(tested) for tested in outputs[::2])
     for package in packages:
         name = f"my-{package.kind}"
