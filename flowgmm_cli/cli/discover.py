@@ -305,7 +305,7 @@ def _print_result(
 
 def _print_groups(session: Session, discovery: Discovery, rows: str) -> None:
     """Print a table of the groups, and their most typical rows."""
-    from flowgmm_cli.report.text import format_cell
+    from flowgmm_cli.report.text import describe_row
 
     groups, searched = discovery.groups, int(discovery.searched.sum())
     name, certainty = discovery.certainty
@@ -325,12 +325,6 @@ def _print_groups(session: Session, discovery: Discovery, rows: str) -> None:
     lines = []
     for group in range(len(groups)):
         for place in groups.members(group)[:shown].tolist():
-            cells = [
-                format_cell(discovery.rows.columns[column.name][place], max_letters=240)
-                if column.kind == "text"
-                else f"{column.name}={format_cell(discovery.rows.columns[column.name][place])}"
-                for column in discovery.columns
-                if not column.shape
-            ]
-            lines.append([str(group + 1), str(discovery.rows.ids[place]), ", ".join(cells)])
+            text = describe_row(discovery.rows, discovery.columns, place)
+            lines.append([str(group + 1), str(discovery.rows.ids[place]), text])
     output.print_table(["group", "row", "typical rows"], lines, right=["group"])
