@@ -8,6 +8,7 @@ import typer
 
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.app import ListGroup
+from flowgmm_cli.cli.label_import import import_labels
 from flowgmm_cli.cli.session import data_context, select_run
 from flowgmm_cli.cli.validation import check_stdout
 from flowgmm_cli.errors import FlowgmmError
@@ -23,6 +24,7 @@ app = typer.Typer(
     help="List labels that look wrong, or import labels from an annotation tool.\n\n"
     "`flowgmm labels RUN` is short for `flowgmm labels list RUN`.",
 )
+app.command("import", cls=options.Command)(import_labels)
 SCHEMA = "flowgmm/labels/1"
 _SHOWN = 20
 

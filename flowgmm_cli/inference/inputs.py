@@ -167,6 +167,12 @@ def concatenate_rows(parts: Sequence[Rows]) -> Rows:
     )
 
 
+def training_rows(rows: SplitData) -> Rows:
+    """Return the training and validation rows of a run in memory, without extra columns."""
+    parts = [part for part in (rows.train, rows.val) if part is not None]
+    return concatenate_rows([replace(part, extras={}) for part in parts])
+
+
 def add_inputs(own: Columns, rows: Rows, columns: Sequence[Column]) -> Columns:
     """Add the input columns of rows to a table; one whose name is taken becomes `input_NAME`.
 
