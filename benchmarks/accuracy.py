@@ -3,7 +3,7 @@
     python benchmarks/accuracy.py                             compute all missing points, then print a table
     python benchmarks/accuracy.py --only digits,susy --seeds 0..4
     python benchmarks/accuracy.py --methods flowgmm           compute no baselines
-    python benchmarks/accuracy.py --markdown                  the table of docs/results.md from the existing points
+    python benchmarks/accuracy.py --markdown                 the table of docs/results.md from the points
 
 Every method gets the same vectors, the same labelled rows and the same test rows; the baselines choose their
 settings by cross-validation on the labelled rows. `all_labels` is logistic regression with all training

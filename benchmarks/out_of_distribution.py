@@ -2,7 +2,7 @@
 
     python benchmarks/out_of_distribution.py                    all missing points, then a table
     python benchmarks/out_of_distribution.py --only shuttle,pendigits --seed 3
-    python benchmarks/out_of_distribution.py --markdown         the table of docs/results.md from existing points
+    python benchmarks/out_of_distribution.py --markdown      the table of docs/results.md from the points
 
 Runs are trained with the bundled recipes, without out-of-distribution rows. The simple detectors (kNN
 distance, Mahalanobis distance, isolation forest) are fitted to the same training vectors, or to their first

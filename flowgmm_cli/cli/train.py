@@ -87,6 +87,7 @@ def train(
     flowgmm train --resume runs/digits/20261122-101500-3f9a · flowgmm train ag_news --processes 4
     """
     from flowgmm_cli.processes import is_main_process, world_size
+    from flowgmm_cli.report.trackers import require_trackers
     from flowgmm_cli.runs import open_run
 
     words = list(overrides or [])
@@ -114,6 +115,7 @@ def train(
             output.note(line)
     else:
         raise UsageError("name a recipe, or a run with --resume", hint="flowgmm recipes list")
+    require_trackers(loaded)
     if processes > 1 and world_size() == 1:
         launch_training(loaded, run, run_dir, processes, as_json=as_json)
         return
@@ -137,6 +139,8 @@ def _load(recipe: str, words: list[str], overlays: list[str], *, auto: bool) -> 
 
 def _train(recipe: Recipe, run: Run | None, run_dir: Path | None, *, as_json: bool) -> None:
     """Train a new run, or continue one, and print its results."""
+    from flowgmm_cli.report.context import ReportContext
+    from flowgmm_cli.report.trackers import Trackers
     from flowgmm_cli.runs import create_run
     from flowgmm_cli.training.callbacks import Callbacks, Interrupt
     from flowgmm_cli.training.distributed import init_process_group
@@ -150,10 +154,12 @@ def _train(recipe: Recipe, run: Run | None, run_dir: Path | None, *, as_json: bo
         group.broadcast_text(str(run.path.absolute()))
         callbacks = Callbacks(progress=progress, note=output.note, overall=progress.overall)
         work = {"context": context, "callbacks": callbacks, "interrupt": interrupt}
-        result = _run_training(recipe, run, new=new, group=group, **work)
-        if _is_comparison_cheap(run, result):
-            result = _compare_with_baselines(run, result, context, progress)
-        write_model_card(run, context)
+        with Trackers(run, offline=output.settings.offline, warn=output.warn) as trackers:
+            result = _run_training(recipe, run, new=new, group=group, **work)
+            if _is_comparison_cheap(run, result):
+                result = _compare_with_baselines(run, result, context, progress)
+            write_model_card(run, context)
+            trackers.send_results(ReportContext(run, context, output.warn))
     _print_result(run, result, as_json=as_json)
 
 
