@@ -83,10 +83,20 @@ class UnknownInfo(JsonObject):
     components: Annotated[int, Field(ge=0)] = 0  # nameless components of the mixture
 
 
+class StartInfo(JsonObject):
+    """A run that a training went on from, perhaps with the one before it; see `Run.reference`."""
+
+    run: str
+    fingerprint: str | None = None
+    weights: str | None = None
+    start: StartInfo | None = Field(None, alias="from")
+
+
 class RunInfo(JsonObject):
     """Keys of `run.json` that a command reads, all of them optional; further keys are allowed."""
 
     recipe: str | None = None
+    start: StartInfo | None = Field(None, alias="from")
     overlays: list[str] | None = None
     overrides: list[str] | None = None
     argv: list[str] | None = None

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flowgmm_cli.errors import FlowgmmError, RecipeError, RunError, did_you_mean
-from flowgmm_cli.files import temporary_path, write_json, write_text
+from flowgmm_cli.files import file_digest, temporary_path, write_json, write_text
 from flowgmm_cli.messages import quote
 from flowgmm_cli.metrics_log import read_metrics
 from flowgmm_cli.processes import is_alive, lock_file
@@ -136,6 +136,25 @@ class Run:
                 hint="start a new run with the same recipe",
             )
 
+    def require_finished(self) -> None:
+        """Raise `RunError` unless the run has ended well."""
+        if (status := self.status()) != "done":
+            resume = f"continue it: flowgmm train --resume {quote(self.path)}"
+            hint = "wait for its end" if status == "running" else resume
+            raise RunError(f"{self.path} is not finished: its status is {status}", hint=hint)
+
+    def reference(self) -> dict[str, Any]:
+        """Return the run as runs that go on from it name it, with the runs before it."""
+        info, weights = self.info(), self.path / "model.safetensors"
+        digest = file_digest(weights) if weights.is_file() else None
+        earlier = {"from": info["from"]} if info.get("from") else {}
+        return {
+            "run": str(self.path.absolute()),
+            "fingerprint": info.get("fingerprint"),
+            "weights": digest,
+            **earlier,
+        }
+
     def recipe(self) -> Recipe:
         """Return the resolved recipe. Raises `RunError` if it is missing or damaged."""
         file = self.path / "resolved.yaml"
@@ -147,8 +166,12 @@ class Run:
             raise RunError(f"run {self.path} is damaged: {error.message}", details=error.details) from error
 
 
-def create_run(recipe: Recipe, *, argv: Sequence[str], directory: Path | None = None) -> Run:
+def create_run(
+    recipe: Recipe, *, argv: Sequence[str], directory: Path | None = None, start: Run | None = None
+) -> Run:
     """Create a run directory under `run.dir`, or exactly `directory`; it appears complete or not at all.
+
+    `start` is the finished run whose model the training goes on from.
 
     Raises:
         RunError: `directory` exists already and is not empty, or cannot be created.
@@ -162,11 +185,12 @@ def create_run(recipe: Recipe, *, argv: Sequence[str], directory: Path | None = 
             hint=f"flowgmm train --resume {quote(directory)} resumes it; or choose another --run-dir",
         )
     incomplete = temporary_path(directory)
+    info = initial_info(recipe, argv) | ({"from": start.reference()} if start else {})
     try:
         incomplete.mkdir(parents=True)
         write_text(incomplete / "recipe.yaml", recipe.origin.text)
         write_text(incomplete / "resolved.yaml", recipe.to_yaml())
-        write_json(incomplete / "run.json", initial_info(recipe, argv))
+        write_json(incomplete / "run.json", info)
         if directory.exists():
             directory.rmdir()
         incomplete.rename(directory)

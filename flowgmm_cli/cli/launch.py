@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 
 def launch_training(
-    recipe: Recipe, run: Run | None, run_dir: Path | None, processes: int, *, as_json: bool
+    recipe: Recipe,
+    run: Run | None,
+    run_dir: Path | None,
+    processes: int,
+    *,
+    start: Run | None = None,
+    as_json: bool,
 ) -> None:
     """Create a run of a recipe, or take the one to resume, and start processes that resume it."""
     from flowgmm_cli.cli.output import settings
@@ -30,7 +36,7 @@ def launch_training(
 
     is_new = run is None
     if run is None:
-        run = create_run(recipe, argv=sys.argv[1:], directory=run_dir)
+        run = create_run(recipe, argv=sys.argv[1:], directory=run_dir, start=start)
     flags = {**{f"--{name}": on for name, on in vars(settings).items()}, "--json": as_json}
     arguments = ["train", "--resume", str(run.path), *(flag for flag, on in flags.items() if on)]
     hint = f"flowgmm train --resume {quote(run.path)} --processes {processes}"

@@ -75,6 +75,10 @@ def show(run: options.Run = None, run_flag: options.RunFlag = None, as_json: opt
             if value is not None:
                 cell = f"{value:.4f}" if isinstance(value, float) else value
                 rows.append([f"{key.replace('_', '-')} {name}", cell])
+    earlier = info.get("from")
+    while earlier:
+        rows.append(["from", f"{earlier['run']} (data {str(earlier.get('fingerprint'))[:12]})"])
+        earlier = earlier.get("from")
     rows.append(["overlays", ", ".join(info.get("overlays") or []) or "none"])
     rows.append(["changes", " ".join(info.get("overrides") or []) or "none"])
     output.print_table(["", ""], rows)

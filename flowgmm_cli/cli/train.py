@@ -41,6 +41,14 @@ RecipeArgument = Annotated[
     str | None, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a bundled recipe.")
 ]
 ResumeRun = Annotated[Path | None, options.option("--resume RUN", "Continue this run; needs no recipe.")]
+FromRun = Annotated[
+    str | None,
+    options.option(
+        "--from RUN",
+        "Go on from this finished run with more labels, rows or classes: its weights, preprocessing and "
+        "settings of a search, a fifth of the epochs.",
+    ),
+]
 RunDir = Annotated[Path | None, options.option("--run-dir", "Write the run to exactly this folder.")]
 Seed = Annotated[int | None, options.option("--seed", "The same as run.seed=N.")]
 TrainDevice = Annotated[
@@ -72,6 +80,7 @@ def train(
     overrides: options.Overrides = None,
     overlay: options.Overlay = None,
     resume: ResumeRun = None,
+    from_: FromRun = None,
     run_dir: RunDir = None,
     seed: Seed = None,
     device: TrainDevice = None,
@@ -84,17 +93,18 @@ def train(
 
     Examples: flowgmm train digits · flowgmm train my.yaml data.path=my.csv train.epochs=5 ·
     flowgmm train my.yaml --overlay cpu train.epochs=3 ·
-    flowgmm train --resume runs/digits/20261122-101500-3f9a · flowgmm train ag_news --processes 4
+    flowgmm train --resume runs/digits/20261122-101500-3f9a · flowgmm train ag_news --processes 4 ·
+    flowgmm train my.yaml --from runs/my/latest
     """
     from flowgmm_cli.processes import is_main_process, world_size
-    from flowgmm_cli.report.trackers import require_trackers
-    from flowgmm_cli.runs import open_run
+    from flowgmm_cli.runs import find_run, open_run
 
     words = list(overrides or [])
     words += [f"run.seed={seed}"] if seed is not None else []
     words += [f"run.device={device}"] if device is not None else []
     words += ["search=null"] if auto is False else []
-    if resume is not None and (recipe or words or overlay or run_dir or dry_run or auto is not None):
+    others = recipe, words, overlay, run_dir, dry_run, from_, auto is not None
+    if resume is not None and any(others):
         raise UsageError(
             "--resume takes a run and nothing else: a run is continued with its own recipe",
             hint=f"flowgmm train --resume {quote(resume)}",
@@ -105,7 +115,7 @@ def train(
     if not is_main_process():
         output.settings.quiet = True
 
-    run = None
+    run = start = None
     if resume is not None:
         run = open_run(resume.expanduser())
         loaded = run.recipe()
@@ -113,19 +123,22 @@ def train(
         loaded = _load(recipe, words, overlay or [], auto=bool(auto))
         for line in loaded.origin.notes:
             output.note(line)
+        if from_ is not None:
+            start = find_run(from_, note=output.note)[0]
+            start.require_finished()
     else:
-        raise UsageError("name a recipe, or a run with --resume", hint="flowgmm recipes list")
-    require_trackers(loaded)
+        hint = f"flowgmm train RECIPE --from {quote(from_)}" if from_ else "flowgmm recipes list"
+        raise UsageError("name a recipe, or a run with --resume", hint=hint)
     if processes > 1 and world_size() == 1:
-        launch_training(loaded, run, run_dir, processes, as_json=as_json)
+        launch_training(loaded, run, run_dir, processes, start=start, as_json=as_json)
         return
     output.note("loading torch…")
     if not is_main_process():
         assist_training(loaded)
     elif dry_run:
-        _dry_run(loaded, as_json=as_json)
+        _dry_run(loaded, start, as_json=as_json)
     else:
-        _train(loaded, run, run_dir, as_json=as_json)
+        _train(loaded, run, run_dir, start=start, as_json=as_json)
 
 
 def _load(recipe: str, words: list[str], overlays: list[str], *, auto: bool) -> Recipe:
@@ -137,10 +150,10 @@ def _load(recipe: str, words: list[str], overlays: list[str], *, auto: bool) -> 
     return loaded
 
 
-def _train(recipe: Recipe, run: Run | None, run_dir: Path | None, *, as_json: bool) -> None:
-    """Train a new run, or continue one, and print its results."""
-    from flowgmm_cli.report.context import ReportContext
-    from flowgmm_cli.report.trackers import Trackers
+def _train(
+    recipe: Recipe, run: Run | None, run_dir: Path | None, *, start: Run | None, as_json: bool
+) -> None:
+    """Train a new run, perhaps from the model of another, or resume one, and print its results."""
     from flowgmm_cli.runs import create_run
     from flowgmm_cli.training.callbacks import Callbacks, Interrupt
     from flowgmm_cli.training.distributed import init_process_group
@@ -150,16 +163,14 @@ def _train(recipe: Recipe, run: Run | None, run_dir: Path | None, *, as_json: bo
         _check_device(recipe)
         context = data_context(progress)
         new = run is None
-        run = run or create_run(recipe, argv=sys.argv[1:], directory=run_dir)
+        run = run or create_run(recipe, argv=sys.argv[1:], directory=run_dir, start=start)
         group.broadcast_text(str(run.path.absolute()))
         callbacks = Callbacks(progress=progress, note=output.note, overall=progress.overall)
         work = {"context": context, "callbacks": callbacks, "interrupt": interrupt}
-        with Trackers(run, offline=output.settings.offline, warn=output.warn) as trackers:
-            result = _run_training(recipe, run, new=new, group=group, **work)
-            if _is_comparison_cheap(run, result):
-                result = _compare_with_baselines(run, result, context, progress)
-            write_model_card(run, context)
-            trackers.send_results(ReportContext(run, context, output.warn))
+        result = _run_training(recipe, run, new=new, group=group, **work)
+        if _is_comparison_cheap(run, result):
+            result = _compare_with_baselines(run, result, context, progress)
+        write_model_card(run, context)
     _print_result(run, result, as_json=as_json)
 
 
@@ -223,14 +234,15 @@ def _describe_checkpoint(run: Run) -> str:
     return "the last checkpoint is intact" if saved else "there is no checkpoint yet"
 
 
-def _dry_run(recipe: Recipe, *, as_json: bool) -> None:
+def _dry_run(recipe: Recipe, start: Run | None, *, as_json: bool) -> None:
     from flowgmm_cli.training.callbacks import Callbacks, Interrupt
     from flowgmm_cli.training.pipeline import dry_run
 
     with Interrupt(), output.progress() as progress:
         _check_device(recipe)
         context = data_context(progress)
-        terms = dry_run(recipe, context=context, callbacks=Callbacks(progress=progress, note=output.note))
+        callbacks = Callbacks(progress=progress, note=output.note)
+        terms = dry_run(recipe, context=context, callbacks=callbacks, start=start)
     if as_json:
         output.print_json({"schema": "flowgmm/dry-run/1", "terms": terms})
         return

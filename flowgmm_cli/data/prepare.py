@@ -16,7 +16,9 @@ import torch
 
 from flowgmm_cli.api import Component, DataContext, SourceData
 from flowgmm_cli.bijection import Sequential
+from flowgmm_cli.data.array_types import Hashes
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
+from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.data.images.arrays import LazyPixels
 from flowgmm_cli.data.out_of_core import ChunkedSource, split_chunked
 from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory, has_no_text
@@ -31,10 +33,13 @@ from flowgmm_cli.recipe.interpolate import variable_names
 _MAX_FIT_ROWS = 20_000  # rows on disk that transforms are fitted to
 
 
-def load_rows(data: Component, context: DataContext) -> SplitData:
-    """Load the rows of a source, split them, and mask the labels that must not be seen."""
+def load_rows(data: Component, context: DataContext, *, test: Hashes | None = None) -> SplitData:
+    """Load the rows of a source, split them, and mask the labels that must not be seen.
+
+    `test` are `row_hashes` of rows that are test rows, if the source has no test split of its own.
+    """
     try:
-        rows = _load_rows(data, context)
+        rows = _load_rows(data, context, test)
     except DataError as error:
         unset = sorted(variable_names(data.to_dict()) - os.environ.keys())
         if not unset:
@@ -46,7 +51,7 @@ def load_rows(data: Component, context: DataContext) -> SplitData:
     return rows
 
 
-def _load_rows(data: Component, context: DataContext) -> SplitData:
+def _load_rows(data: Component, context: DataContext, test: Hashes | None) -> SplitData:
     config, context = dict(data.config), replace(context, note=note_once(context))
     labels, split = config["labels"], config["split"]
     with translate_errors(f"the source `{data.use}`"):
@@ -55,6 +60,8 @@ def _load_rows(data: Component, context: DataContext) -> SplitData:
     if not isinstance(source, ChunkedSource):
         _validate(source, data.use)
     source = _drop_empty_texts(source, fail=config.get("on_error") == "fail")
+    if test is not None and not isinstance(source, ChunkedSource):
+        source = _set_test_apart(source, test)
     if isinstance(source, ChunkedSource):
         rows = split_chunked(source, labels=labels, split=split, context=context)
     else:
@@ -64,6 +71,17 @@ def _load_rows(data: Component, context: DataContext) -> SplitData:
             details = [*error.details, *source.notes]
             raise DataError(error.message, details=details, hint=error.hint) from error
     return replace(rows, notes=(*source.notes, *rows.notes))
+
+
+def _set_test_apart(source: SourceData, hashes: Hashes) -> SourceData:
+    """Return the source with the rows of these `row_hashes` as its test split, unless it has one."""
+    train = source.splits["train"]
+    is_test = np.isin(row_hashes(train, source.columns), hashes)
+    if "test" in source.splits or not is_test.any() or is_test.all():
+        return source
+    return replace(
+        source, splits={**source.splits, "train": train.take(~is_test), "test": train.take(is_test)}
+    )
 
 
 def _drop_empty_texts(source: SourceData, *, fail: bool) -> SourceData:

@@ -203,6 +203,14 @@ def load_predictions(run: Run, split: str) -> StoredPredictions | None:
     return kind.load(run.path / "eval" / f"{split}.npz")
 
 
+def find_test_hashes(run: Run) -> Hashes | None:
+    """Return hashes of the test rows that a run has from the one it goes on from; None if it starts anew."""
+    if not (start := run.info().get("from")):
+        return None
+    stored = load_predictions(run, "test") or load_predictions(Run(Path(start["run"])), "test")
+    return stored.hashes if stored else None
+
+
 def load_results(run: Run) -> Evaluation | None:
     """Read the results on test rows, or on cross-fitted rows of a run without test rows."""
     return load_evaluation(run.path / "eval" / "test.json") or load_evaluation(

@@ -25,16 +25,21 @@ class Fold:
     held_out: npt.NDArray[np.intp]
 
 
-def split_labelled(labels: Labels, folds: int, *, seed: int) -> list[Fold]:
+def split_labelled(
+    labels: Labels, folds: int, *, seed: int, known: npt.NDArray[np.bool_] | None = None
+) -> list[Fold]:
     """Split the labelled rows into stratified folds.
 
-    The only row of its class is never held out, so that every fold has all classes. There are fewer folds if
-    no class has so many rows, and none if every class has a single row. With thousands of classes a sample of
-    the rows is held out, for a table of all rows and classes would not fit into memory.
+    Rows of the mask `known` `(N,)`, whose labels a model has seen before, are never held out. Nor is the only
+    row of its class, so that every fold has all classes. There are fewer folds if no class has so many rows,
+    and none if every class has a single row. With thousands of classes a sample of the rows is held out, for
+    a table of all rows and classes would not fit into memory.
     """
     rows, rng = np.flatnonzero(labels >= 0), np.random.default_rng(derive_seed(seed, "folds"))
     counts = np.bincount(labels[rows], minlength=1)
     movable = rows[counts[labels[rows]] > 1]
+    if known is not None:
+        movable = movable[~known[movable]]
     if len(movable) > (most := _MAX_ENTRIES // len(counts)):
         movable = np.sort(rng.choice(movable, most, replace=False))
     number = assign_folds(labels[movable], folds, rng=rng)

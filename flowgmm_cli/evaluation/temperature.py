@@ -83,9 +83,14 @@ def uses_validation(config: CalibrationConfig, val_labels: Labels) -> bool:
     return config.on == "val" or (config.on == "auto" and bool(enough))
 
 
-def calibration_folds(config: CalibrationConfig, labels: Labels, *, seed: int) -> list[Fold]:
-    """Folds of the labelled rows for a calibration by cross-fitting; none if labels are too few."""
-    folds = split_labelled(labels, config.folds, seed=seed)
+def calibration_folds(
+    config: CalibrationConfig, labels: Labels, *, seed: int, known: npt.NDArray[np.bool_] | None = None
+) -> list[Fold]:
+    """Folds of the labelled rows for a calibration by cross-fitting; none if labels are too few.
+
+    For `known` see `split_labelled`.
+    """
+    folds = split_labelled(labels, config.folds, seed=seed, known=known)
     return folds if sum(len(fold.held_out) for fold in folds) >= _MIN_LABELS else []
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -74,6 +74,25 @@ def build(
     if initial:
         mixture.set_component_weights(initial.component_weights)
     return mixture
+
+
+@torch.no_grad()
+def copy_classes(source: GaussianMixture, mixture: GaussianMixture, classes: Mapping[int, int]) -> None:
+    """Copy the Gaussians of some classes, `classes` from those of the mixture to those of the source.
+
+    The other classes keep their means and get the mean standard deviations of the source.
+    """
+    components = torch.arange(mixture.components)
+    own, others = (torch.tensor(list(part)) for part in (classes.keys(), classes.values()))
+    rows, source_rows = ((k[:, None] * len(components) + components).flatten() for k in (own, others))
+    mixture.means[rows] = source.means[source_rows]
+    mixture.raw_scales.copy_(source.raw_scales.mean(0, keepdim=True))
+    if len(mixture.raw_scales) > 1:
+        mixture.raw_scales[rows] = source.raw_scales[source_rows]
+    if mixture.components > 1:
+        mixture.raw_log_component_weights[own] = source.raw_log_component_weights[others]
+    if mixture.rest is not None and source.rest is not None:
+        mixture.rest.load_state_dict(source.rest.state_dict())
 
 
 def initial_weights(config: GMMConfig, *, labels: Tensor, classes: int, unknown: int = 0) -> Tensor:

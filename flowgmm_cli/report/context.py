@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from flowgmm_cli.api import DataContext, Rows, ScoreInputs
 from flowgmm_cli.errors import DataError, FlowgmmError, PluginError, RunError
-from flowgmm_cli.evaluation.evaluation_file import load_results
+from flowgmm_cli.evaluation.evaluation_file import find_test_hashes, load_results
 from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.files import read_json
 from flowgmm_cli.recipe.schema import Recipe
@@ -154,15 +154,15 @@ class ReportContext:
         from flowgmm_cli.data.prepare import load_rows
 
         with self._unavailable("The data of the run cannot be read"):
-            recipe = self.recipe
+            recipe, context = self.recipe, replace(self.data_context, offline=True)
             try:
-                rows = load_rows(recipe.data, replace(self.data_context, offline=True))
+                rows = load_rows(recipe.data, context, test=find_test_hashes(self.run))
             except DataError as error:
                 raise DataError(recipe.hide(error.message)) from error
             if self.class_names and rows.class_names != self.class_names:
                 raise DataError("its classes are no longer those of the model")
         if rows.fingerprint != self.info.get("fingerprint"):
-            self.warn("the data has changed since this run was trained; rows are those of the current data")
+            self.warn("the data has changed since this run was trained; the report shows the current data")
         return rows
 
     @cached_property

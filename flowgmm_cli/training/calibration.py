@@ -41,6 +41,7 @@ def calibrate(
     seed: int,
     out_of_fold: OutOfFold | None = None,
     with_likelihoods: bool = False,
+    known: npt.NDArray[np.bool_] | None = None,
 ) -> Calibration:
     """Fit the temperature of a model.
 
@@ -52,6 +53,7 @@ def calibrate(
         encode: computes latents of training rows at some positions under a model.
         out_of_fold: predictions of a search that has trained folds already; None trains them here.
         with_likelihoods: fit the likelihoods of the classes, too.
+        known: mask of labels that all trainings know, which are not held out; None for no label.
 
     Raises:
         RecipeError: `on: val` without a labelled validation split.
@@ -67,7 +69,7 @@ def calibrate(
         return fit_calibration(config, _log_joint(val[0]), val[1], "val", temperature, with_likelihoods)
     sample = sample_unlabelled(labels)
     if out_of_fold is None:
-        folds = calibration_folds(config, labels, seed=seed)
+        folds = calibration_folds(config, labels, seed=seed, known=known)
         if not folds:
             return Calibration(temperature, "training")
         models = train_folds(folds)

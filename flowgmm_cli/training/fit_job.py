@@ -20,7 +20,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from flowgmm_cli.api import Component
 from flowgmm_cli.baselines.guide import Guide, uses_guide
+from flowgmm_cli.data.array_types import Bools
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine, allow_tf32, limit_threads
 from flowgmm_cli.errors import InterruptedRunError
@@ -36,6 +38,7 @@ from flowgmm_cli.training.model_init import initialise_model
 from flowgmm_cli.training.optim import create_ema_model
 from flowgmm_cli.training.plan import TrainingPlan, count_epochs
 from flowgmm_cli.training.prepare import PreparedData
+from flowgmm_cli.training.start import SHARE, Start
 from flowgmm_cli.training.step import TrainingStep, build_step
 from flowgmm_cli.training.trainer import FitResult, Trainer
 from flowgmm_cli.training.validation import Validator
@@ -64,6 +67,7 @@ class TrainContext:
     group: Distributed = field(default_factory=Distributed)
     plan: TrainingPlan = field(default_factory=TrainingPlan)
     unknown: UnknownKinds | None = None  # rows of unknown kinds; None = nothing was found, or sought
+    start: Start | None = None  # finished run that the training goes on from
     guide: Guide | None = None  # simple methods whose probabilities a loss uses, fitted when first used
 
     def add_examples(self, labels: Tensor) -> Tensor:
@@ -72,18 +76,27 @@ class TrainContext:
             return labels
         return labels.index_copy(0, self.unknown.examples, self.data.classes + self.unknown.components)
 
-    def create_step(self, labels: Tensor) -> TrainingStep:
+    def create_step(self, labels: Tensor, member: int = 0) -> TrainingStep:
         """Initialise the model and build its losses, on the device.
 
-        `labels` are visible labels of the training rows, int64 `(N,)`, -1 if unlabelled.
+        `labels` are visible labels of the training rows, int64 `(N,)`, -1 if unlabelled; `member` is the part
+        of the run's model that a training with `start` goes on from.
         """
         recipe, data, x = self.recipe, self.data, self.data.train.x
         classes, seed, shape = data.classes, recipe.run.seed, data.preprocessor.shape
         unknown = self.unknown.count if self.unknown else 0
-        model = initialise_model(recipe, x, labels, classes=classes, seed=seed, shape=shape, unknown=unknown)
+        start = None
+        if self.start:
+            start = self.start.part(member), self.start.match_classes(data.rows.class_names)
+        sizes: dict[str, Any] = {"classes": classes, "shape": shape, "unknown": unknown}
+        model = initialise_model(recipe, x, labels, seed=seed, start=start, **sizes)
         labelled = int((labels >= 0).sum())
         sizes = {"features": x.shape[1], "labelled": labelled, "unlabelled": data.train.total - labelled}
         return build_step(recipe, model.to(self.engine.device), **sizes, preprocessor=data.preprocessor)
+
+    def find_known_labels(self) -> Bools | None:
+        """Return a mask of the labels with which the run was trained that this training goes on from."""
+        return self.start.trained.find_labelled(self.data.rows.train) if self.start else None
 
     def first_batch(self, rows: Tensors) -> tuple[Tensors, Tensors]:
         """First labelled rows and first rows of all, as many as in a step."""
@@ -100,6 +113,9 @@ class TrainContext:
         yield f"device  {self.engine.describe()}{many}"
         if fsdp and processes == 1:
             yield "fsdp    there is one process, which keeps all weights; `--processes N` divides them"
+        if self.start:
+            yield self.start.describe(data.rows.class_names, self.recipe.train.epochs)
+            return  # with every term at its full weight
         epochs = count_epochs(self.recipe.train, data.train.total)
         for index, regulariser in enumerate(self.recipe.regularisers):
             ramp = getattr(regulariser.config, "ramp_epochs", 0.0)
@@ -119,29 +135,36 @@ class FitJob:
         changes: settings that differ from the recipe's.
         run: keeps checkpoints and metrics, and is validated; None for a training that keeps nothing.
         share: share of the recipe's epochs.
+        member: part of the run's model that a training with `start` goes on from.
     """
 
     labels: npt.NDArray[np.int64]
     changes: Mapping[str, Any] = field(default_factory=dict)
     run: Run | None = None
     share: float = 1.0
+    member: int = 0
 
-    def settings(self, recipe: Recipe) -> Recipe:
+    def settings(self, context: TrainContext) -> Recipe:
         """Return the recipe of this training."""
-        recipe = vary(recipe, self.changes) if self.changes else recipe
-        return recipe.model_copy(update={"train": shorten(recipe.train, self.share)})
+        recipe = vary(context.recipe, self.changes) if self.changes else context.recipe
+        share = self.share
+        if context.start:
+            share *= SHARE
+            regularisers = tuple(_drop_ramp(component) for component in recipe.regularisers)
+            recipe = recipe.model_copy(update={"regularisers": regularisers})
+        return recipe.model_copy(update={"train": shorten(recipe.train, share)})
 
     def epochs(self, context: TrainContext) -> float:
         """Number of epochs that this training is expected to take."""
-        return count_epochs(self.settings(context.recipe).train, context.data.train.total)
+        return count_epochs(self.settings(context).train, context.data.train.total)
 
     def prepare(self, context: TrainContext, title: str) -> PreparedFit:
         """Build the model, its losses and its rows; `title` names the training in its progress."""
-        recipe, guide = self.settings(context.recipe), context.guide
+        recipe, guide = self.settings(context), context.guide
         targets = guide.targets(self.labels) if guide and uses_guide(recipe) else None
         context = replace(context, recipe=recipe)
         labels = context.add_examples(torch.from_numpy(self.labels))
-        step, device = context.create_step(labels), context.engine.device
+        step, device = context.create_step(labels, self.member), context.engine.device
         rows = replace(context.data.train, labels=labels, guide=targets).to(device)
         return PreparedFit(context, step, rows, self.run, title)
 
@@ -214,6 +237,14 @@ class PreparedFit:
             return not torch.equal(state, torch.get_rng_state())
         finally:
             torch.set_rng_state(state)
+
+
+def _drop_ramp(component: Component) -> Component:
+    """Return a regulariser that has its full weight from the first step on."""
+    if "ramp_epochs" not in type(component.config).model_fields:
+        return component
+    config = component.config.model_copy(update={"ramp_epochs": 0.0})
+    return component.model_copy(update={"config": config})
 
 
 def shorten(train: TrainConfig, share: float) -> TrainConfig:

@@ -15,7 +15,7 @@ import torch
 from flowgmm_cli.api import Latents
 from flowgmm_cli.baselines.guide import Guide
 from flowgmm_cli.conformal import HeldOutLabels
-from flowgmm_cli.evaluation.folds import Fold, OutOfFold, split_labelled
+from flowgmm_cli.evaluation.folds import Fold, OutOfFold, sample_unlabelled, split_labelled
 from flowgmm_cli.evaluation.temperature import (
     Calibration,
     calibrate_folds,
@@ -71,7 +71,8 @@ class FittedModel:
 def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
     """Search for settings if the recipe has a search, train every member, calibrate them together.
 
-    `run` keeps checkpoints and results, so that it can be resumed; None keeps nothing.
+    A training that goes on from a run has its members and searches nothing. `run` keeps checkpoints and
+    results, so that it can be resumed; None keeps nothing.
     """
     recipe, data, note = context.recipe, context.data, context.callbacks.note
     labels = data.train.labels.numpy()
@@ -82,14 +83,19 @@ def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
     if unknown:
         note(f"unknown  {unknown.describe()}")
         context = dataclasses.replace(context, unknown=unknown)
-    result = search(context, labels, run=run) if recipe.search else None
+    start = context.start
+    result = search(context, labels, run=run) if recipe.search and not start else None
     if result:
         note(f"search  {result.reason}")
-    chosen = [member.to_dict() for member in choose_members(recipe, result)]
+    choice = start.trained.members if start else choose_members(recipe, result)
+    chosen = [member.to_dict() for member in choice]
     # scores in other processes may differ in the last bit
     members = tuple(Member(**item) for item in json.loads(context.group.broadcast_text(json.dumps(chosen))))
     runs = [run.member(index) if run else None for index in range(len(members))]
-    jobs = [FitJob(labels, member.changes, part) for member, part in zip(members, runs, strict=True)]
+    jobs = [
+        FitJob(labels, member.changes, part, member=index)
+        for index, (member, part) in enumerate(zip(members, runs, strict=True))
+    ]
     fits = fit_all(context, jobs, title="train", unit="member")
     model: Model = fits[0].model if len(fits) == 1 else Ensemble([fit.model for fit in fits])
     calibration = _calibrate(context, model, members, labels, fits[0].temperature, result)
@@ -101,7 +107,7 @@ def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
         refine_class_prior(model, data.train.x, calibration.likelihoods)
     steps = sum(fit.progress.step for fit in fits)
     out_of_fold = result.cross_fitted() if result else calibration.out_of_fold
-    cross_fitted, held_out = None, []
+    cross_fitted, held_out = None, [start.select_held_out(data.rows.class_names)] if start else []
     if out_of_fold:
         cross_fitted = calibrate_folds(recipe.calibration, out_of_fold, temperature=fits[0].temperature)
         log_prob, p_unknown = cross_fitted
@@ -160,9 +166,10 @@ def _find_unknown(context: TrainContext) -> UnknownKinds | None:
 def _stages(context: TrainContext, labels: npt.NDArray[np.int64]) -> list[Stage]:
     """List the trainings of a run before its search has chosen the members."""
     recipe, stages = context.recipe, []
-    number = recipe.ensemble
+    number = len(context.start.trained.members) if context.start else recipe.ensemble
     members = [FitJob(labels).epochs(context)] * number
-    if config := recipe.search:
+    config = None if context.start else recipe.search
+    if config:
         folds = len(split_labelled(labels, config.folds, seed=recipe.run.seed))
         jobs = [FitJob(labels, changes, share=config.epochs) for changes in config.candidates.values()]
         number *= min(config.keep, len(jobs))
@@ -172,11 +179,12 @@ def _stages(context: TrainContext, labels: npt.NDArray[np.int64]) -> list[Stage]
     stages.append(Stage("train", "models", pluralise(number, "model"), tuple(members)))
     if recipe.calibration.method != "none":
         share, val = recipe.calibration.epochs, context.data.val
-        needs_folds = not recipe.search and (
+        needs_folds = not config and (
             val is None or not uses_validation(recipe.calibration, val.labels.numpy())
         )
-        folds = len(calibration_folds(recipe.calibration, labels, seed=recipe.run.seed)) if needs_folds else 0
-        epochs = (FitJob(labels, share=share).epochs(context),) * folds
+        known = context.find_known_labels()
+        held_out = calibration_folds(recipe.calibration, labels, seed=recipe.run.seed, known=known)
+        epochs = (FitJob(labels, share=share).epochs(context),) * (len(held_out) if needs_folds else 0)
         stages.append(Stage("calibrate", "folds", "calibration", epochs))
     return stages
 
@@ -211,7 +219,7 @@ def _calibrate(
         jobs = [FitJob(fold.visible, changes, share=share) for fold in folds]
         return [fit.model for fit in fit_all(context, jobs, title="calibrate", unit="fold")]
 
-    return calibrate(
+    calibration = calibrate(
         recipe.calibration,
         val=_validation(data, model),
         labels=labels,
@@ -222,4 +230,10 @@ def _calibrate(
         seed=recipe.run.seed,
         out_of_fold=result.mean_out_of_fold() if result else None,
         with_likelihoods=prior_config(recipe).class_prior == "estimated",
+        known=context.find_known_labels(),
     )
+    if context.start is None:
+        return calibration
+    sample = data.train.x[torch.from_numpy(sample_unlabelled(labels))]
+    spread = [encode(part, sample).class_log_prob.numpy() for part in (context.start.trained.model, model)]
+    return context.start.calibrate(calibration, *spread)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import torch
@@ -13,7 +13,7 @@ from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.data.tensors import Matrix, Tensors
 from flowgmm_cli.evaluation.temperature import Likelihoods
 from flowgmm_cli.flows.multiscale import latent_sizes
-from flowgmm_cli.mixture.build import estimate_weights, initial_weights, mixture_dims
+from flowgmm_cli.mixture.build import copy_classes, estimate_weights, initial_weights, mixture_dims
 from flowgmm_cli.mixture.clusters import component_responsibilities
 from flowgmm_cli.mixture.init import (
     USES_UNLABELLED,
@@ -50,6 +50,7 @@ def initialise_model(
     seed: int,
     shape: tuple[int, ...] | None = None,
     unknown: int = 0,
+    start: tuple[FlowMixture, Mapping[int, int]] | None = None,
 ) -> FlowMixture:
     """Build the model and initialise it from the training rows.
 
@@ -59,20 +60,26 @@ def initialise_model(
         classes: K.
         shape: shape of a row before it was flattened, for flows of images; None for `(D,)`.
         unknown: number of nameless components, M.
+        start: model to take the weights from, and its class for each class that it knows. The others, and
+            nameless components, start at the mean latents of their labelled rows or examples.
 
     Raises:
         DataError: there are too few rows for the means that the recipe asks for.
         RecipeError: the prior does not fit the number of features or classes.
     """
     config = prior_config(recipe)
+    if start:
+        config = config.model_copy(update={"means": "labelled"})
     shape = shape or (x.shape[1],)
     rng = generator(seed, "init")
     flow: Any = build_flow(recipe.flow, shape, rng).eval()  # no dropout
     dims = mixture_dims(config, x.shape[1], latent_sizes(flow))
     is_labelled = labels >= 0
-    if hasattr(flow, "initialise_from_labels"):
+    if start:
+        flow.load_state_dict(start[0].flow.state_dict())
+    elif hasattr(flow, "initialise_from_labels"):
         flow.initialise_from_labels(x[:_CHUNK], x[is_labelled], labels[is_labelled])
-    if hasattr(flow, "initialise"):  # data-dependent layers such as actnorm
+    if not start and hasattr(flow, "initialise"):  # data-dependent layers such as actnorm
         flow.initialise(x[:_CHUNK])
     # means are points of the latent space; a flow that starts as the identity maps each row to itself
     others = _select_unlabelled(x, is_labelled) if config.means in USES_UNLABELLED else x[:0]
@@ -82,6 +89,8 @@ def initialise_model(
     weights = initial_weights(config, labels=labels[is_labelled], classes=classes, unknown=unknown)
     classes += unknown
     mixture = build_mixture(recipe.prior, flow, shape, classes=classes, initial=initial, weights=weights)
+    if start:
+        copy_classes(start[0].mixture, mixture, start[1])
     return FlowMixture(flow.train(), mixture, unknown)
 
 

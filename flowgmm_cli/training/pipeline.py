@@ -41,6 +41,7 @@ from flowgmm_cli.training.fit_model import FittedModel, fit_model
 from flowgmm_cli.training.guard import explain
 from flowgmm_cli.training.optim import create_ema_model
 from flowgmm_cli.training.prepare import PreparedData, prepare
+from flowgmm_cli.training.start import Start
 
 
 @dataclass(frozen=True)
@@ -117,15 +118,20 @@ def assist(recipe: Recipe, run: Run, context: DataContext, interrupt: Interrupt,
         fit_model(_prepare(recipe, run, context, Callbacks(), interrupt, group), run=run)
 
 
-def dry_run(recipe: Recipe, *, context: DataContext, callbacks: Callbacks) -> dict[str, float]:
+def dry_run(
+    recipe: Recipe, *, context: DataContext, callbacks: Callbacks, start: Run | None = None
+) -> dict[str, float]:
     """Read the data, build the model and compute one step with its gradients; return the loss terms.
+
+    `start` is a finished run to go on from.
 
     Raises:
         RunFailedError: a loss or gradient is not finite.
     """
-    data = prepare(recipe, context)
+    origin = Start.load(start.reference(), recipe, context) if start else None
+    data = prepare(recipe, context, start=origin)
     engine = _create_engine(recipe, recipe.train.precision, data)
-    train_context = TrainContext(recipe, data, engine, callbacks, Interrupt())
+    train_context = TrainContext(recipe, data, engine, callbacks, Interrupt(), start=origin)
     for line in train_context.describe():
         callbacks.note(line)
     step = train_context.create_step(data.train.labels)
@@ -153,15 +159,17 @@ def _prepare(
     group: Distributed,
 ) -> TrainContext:
     """Read the rows and choose device and precision, the same in all processes."""
+    reference = run.info().get("from")
+    start = Start.load(reference, recipe, context) if reference else None
     with group.main_process_first():  # the others read its preprocessor
-        data = prepare(recipe, context, run=run)
+        data = prepare(recipe, context, run=run, start=start)
         require_scores(recipe, data.preprocessor)
     # a resumed run keeps the precision it began with
     precision = group.broadcast_text(run.info().get("precision", recipe.train.precision))
     engine = _create_engine(recipe, precision, data)
     if precision == "auto":  # the faster one is measured, and processes may measure differently
         engine = _create_engine(recipe, group.broadcast_text(engine.precision), data)
-    return TrainContext(recipe, data, engine, callbacks, interrupt, group)
+    return TrainContext(recipe, data, engine, callbacks, interrupt, group, start=start)
 
 
 def _create_engine(recipe: Recipe, precision: str, data: PreparedData) -> Engine:
@@ -181,7 +189,7 @@ def _train(train_context: TrainContext, run: Run, context: DataContext) -> Train
     fitted = fit_model(train_context, run=run)
     trained = _save(train_context, fitted, run, context)
     run.update(unknown=trained.facts["unknown"])  # the evaluation reads it
-    cross_fitted = _evaluate_cross_fitted(fitted, data, run)
+    cross_fitted = _evaluate_cross_fitted(fitted, train_context, run)
     test = _test(trained, data, run)
     results = test or cross_fitted
     if results:
@@ -237,7 +245,7 @@ def _save(train_context: TrainContext, fitted: FittedModel, run: Run, context: D
         trained,
         detector=detector,
         sampling_model=recentre_components(trained.model, data.train.x),
-        labelled_rows=_hash_labelled_rows(data),
+        labelled_rows=_hash_labelled_rows(train_context),
         held_out=fitted.held_out,
         facts={**facts, "ood": ood},
     )
@@ -246,25 +254,28 @@ def _save(train_context: TrainContext, fitted: FittedModel, run: Run, context: D
     return trained
 
 
-def _hash_labelled_rows(data: PreparedData) -> npt.NDArray[np.uint64]:
-    """Return hashes of the rows whose labels the training used, ascending, each once."""
+def _hash_labelled_rows(context: TrainContext) -> npt.NDArray[np.uint64]:
+    """Return hashes of the rows whose labels the training used, or a run before it; ascending, each once."""
+    data, start = context.data, context.start
+    earlier = [] if start is None or start.trained.labelled_rows is None else [start.trained.labelled_rows]
     used = [data.rows.train, *([data.rows.val] if data.rows.val and data.rows.val_labels else [])]
     columns = data.preprocessor.columns
-    return np.unique(np.concatenate([row_hashes(rows.take(rows.labels >= 0), columns) for rows in used]))
+    hashes = [row_hashes(rows.take(rows.labels >= 0), columns) for rows in used]
+    return np.unique(np.concatenate([*hashes, *earlier]))
 
 
-def _evaluate_cross_fitted(fitted: FittedModel, data: PreparedData, run: Run) -> Evaluation | None:
-    """Write and evaluate the predictions of the folds; None without folds."""
-    rows, held_out = data.rows, fitted.out_of_fold
-    if held_out is None or fitted.cross_fitted is None:
+def _evaluate_cross_fitted(fitted: FittedModel, context: TrainContext, run: Run) -> Evaluation | None:
+    """Write and evaluate the predictions of the folds, also of a run before; None without folds."""
+    rows, held_out, parts = context.data.rows, fitted.out_of_fold, []
+    if held_out is not None and fitted.cross_fitted is not None:
+        parts.append((fitted.cross_fitted[0], held_out.rows, held_out.folds))
+    if context.start:
+        parts.append(context.start.cross_fitted(rows))
+    if not sum(len(part[1]) for part in parts):
         return None
+    log_prob, positions, folds = (np.concatenate(part) for part in zip(*parts, strict=True))
     predictions = collect_cross_fitted(
-        rows.train,
-        rows.columns,
-        fitted.cross_fitted[0],
-        rows.class_names,
-        positions=held_out.rows,
-        folds=held_out.folds,
+        rows.train, rows.columns, log_prob, rows.class_names, positions=positions, folds=folds
     )
     predictions.save(cross_fitted_file(run))
     return evaluate_cross_fitted(predictions, run)

@@ -14,6 +14,7 @@ from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import RecipeError, RunError
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
+from flowgmm_cli.training.start import Start
 from flowgmm_cli.training.validation import require_held_out
 from flowgmm_cli.views.pipeline import encode_text_copies, view_settings
 from flowgmm_cli.views.specs import select_level
@@ -58,28 +59,45 @@ class PreparedData:
         return [rows, labels] if self.rows.val_labels else [rows]
 
 
-def prepare(recipe: Recipe, context: DataContext, *, run: Run | None = None) -> PreparedData:
+def prepare(
+    recipe: Recipe, context: DataContext, *, run: Run | None = None, start: Start | None = None
+) -> PreparedData:
     """Load, split and transform the rows; a resumed run reads its fitted preprocessor.
+
+    A run that goes on from another, `start`, takes the preprocessor and the test rows of that one.
 
     Raises:
         DataError: the data is missing or malformed.
         RecipeError: the recipe needs held-out rows or labels, or texts, and the data has none.
         RunError: the data has changed since the run began.
     """
-    return prepare_rows(recipe, load_rows(recipe.data, context), context, run=run)
+    rows = load_rows(recipe.data, context, test=start.test_hashes if start else None)
+    return prepare_rows(recipe, rows, context, run=run, start=start)
 
 
 def prepare_rows(
-    recipe: Recipe, rows: SplitData, context: DataContext, *, run: Run | None = None
+    recipe: Recipe,
+    rows: SplitData,
+    context: DataContext,
+    *,
+    run: Run | None = None,
+    start: Start | None = None,
 ) -> PreparedData:
     """Transform rows in memory, with the errors of `prepare`; the recipe's source is not read."""
+
+    def fit() -> Preprocessor:
+        return start.trained.preprocessor if start else fit_preprocessor(rows, recipe.data, context)
+
+    if start:
+        start.require_same_rows(rows)
+        rows = start.hide_known(rows)
     require_held_out(recipe, rows)
     if run is None:
-        return _transform(recipe, rows, fit_preprocessor(rows, recipe.data, context), context)
+        return _transform(recipe, rows, fit(), context)
     run.require_same_data(rows.fingerprint)
     preprocessor = Preprocessor.load(run.checkpoints, data=recipe.data, context=context)
     if preprocessor is None:
-        preprocessor = fit_preprocessor(rows, recipe.data, context)
+        preprocessor = fit()
         run.update(fingerprint=rows.fingerprint)  # first, or a killed run would have none
         preprocessor.save(run.checkpoints)
     elif not {column.name for column in preprocessor.columns} <= {column.name for column in rows.columns}:

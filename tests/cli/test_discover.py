@@ -91,7 +91,11 @@ def test_groups_of_other_rows(flowgmm: Any, run: str) -> None:
 
 def test_accepted_groups_are_classes_of_a_recipe_that_trains(flowgmm: Any, run: str) -> None:
     outcome = flowgmm("discover", run, "--accept", "1=round things, mostly,2=a")
-    assert outcome.err.rstrip().endswith("next: flowgmm train csv_more.yaml")
+    assert outcome.err.rstrip().endswith(f"next: flowgmm train csv_more.yaml --from {run}")
+    more = flowgmm("train", "csv_more.yaml", "--from", run, "--run-dir", "more", "--json")
+    assert more.json["status"] == "done"
+    assert "new: round things, mostly" in more.err
+    assert f"{Path(run).absolute()} (data " in flowgmm("runs", "show", "more").out.replace("\n", "")
     rows = load_rows(load_recipe("csv_more.yaml", []).data, DataContext())
     assert rows.class_names == ("a", "b", "round things, mostly")
     labels, ids = rows.train.labels, rows.train.ids
