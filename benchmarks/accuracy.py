@@ -3,7 +3,7 @@
     python benchmarks/accuracy.py                             compute all missing points, then print a table
     python benchmarks/accuracy.py --only digits,susy --seeds 0..4
     python benchmarks/accuracy.py --methods flowgmm           compute no baselines
-    python benchmarks/accuracy.py --markdown                  the table of the README from the existing points
+    python benchmarks/accuracy.py --markdown                 the table of docs/results.md from the points
 
 Every method gets the same vectors, the same labelled rows and the same test rows; the baselines choose their
 settings by cross-validation on the labelled rows. `all_labels` is logistic regression with all training
@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks/accuracy"), help="work folder")
     parser.add_argument("--out", type=Path, help="the JSON (default: results.json in the work folder)")
     parser.add_argument("--report", action="store_true", help="compute nothing, report the existing points")
-    parser.add_argument("--markdown", action="store_true", help="the same as the table of the README")
+    parser.add_argument("--markdown", action="store_true", help="the same as the table of docs/results.md")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override of every recipe"
     )

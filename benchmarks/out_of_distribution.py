@@ -2,7 +2,7 @@
 
     python benchmarks/out_of_distribution.py                    all missing points, then a table
     python benchmarks/out_of_distribution.py --only shuttle,pendigits --seed 3
-    python benchmarks/out_of_distribution.py --markdown         the table of the README from existing points
+    python benchmarks/out_of_distribution.py --markdown      the table of docs/results.md from the points
 
 Runs are trained with the bundled recipes, without out-of-distribution rows. The simple detectors (kNN
 distance, Mahalanobis distance, isolation forest) are fitted to the same training vectors, or to their first
@@ -122,7 +122,7 @@ def measure(world: World, *, shared: Path, work: Path, seed: int) -> list[dict[s
 
 
 def table(points: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Format the table of the README: the default score beside the simple detectors."""
+    """Format the table of docs/results.md: the default score beside the simple detectors."""
     lines = [
         "| in | out | flowgmm | kNN, Mahalanobis, isolation forest |",
         "| --- | --- | --- | --- |",
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks/ood"), help="work folder")
     parser.add_argument("--out", type=Path, help="the JSON (default: results.json in the work folder)")
     parser.add_argument(
-        "--markdown", action="store_true", help="the table of the README from existing points"
+        "--markdown", action="store_true", help="the table of docs/results.md from existing points"
     )
     options = parser.parse_args()
     chosen = options.only.split(",") if options.only else list(names)

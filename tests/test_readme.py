@@ -1,4 +1,4 @@
-"""The README and CONTRIBUTING are true: commands parse, recipes are valid, tables are complete."""
+"""README, CONTRIBUTING and docs are true: commands parse, recipes are valid, tables are complete."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from flowgmm_cli.training.pipeline import train
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+MAX_LINES = 130  # of the README
 
 
 def code_blocks(text: str, language: str) -> list[str]:
@@ -41,9 +43,13 @@ def flowgmm_commands(text: str) -> list[str]:
     return commands
 
 
-README_COMMANDS = flowgmm_commands(README)
 # planewise is the flow that the walkthrough of CONTRIBUTING adds
-COMMANDS = README_COMMANDS + [text for text in flowgmm_commands(CONTRIBUTING) if "planewise" not in text]
+COMMANDS = sorted({
+    command
+    for text in (README, CONTRIBUTING, *PAGES.values())
+    for command in flowgmm_commands(text)
+    if "planewise" not in command
+})  # fmt: skip
 
 
 @pytest.fixture
@@ -81,13 +87,13 @@ def test_recipes_and_overrides_are_valid(text: str, monkeypatch: pytest.MonkeyPa
         load_recipe(recipe, overrides)
 
 
-@pytest.mark.parametrize("text", code_blocks(README, "yaml"))
+@pytest.mark.parametrize("text", code_blocks(PAGES["recipes"], "yaml"))
 def test_yaml_is_a_valid_recipe(text: str, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
     load_recipe(str(tmp_path / "recipe.yaml"))
 
 
-@pytest.mark.parametrize("text", code_blocks(README, "python"))
+@pytest.mark.parametrize("text", code_blocks(README, "python") + code_blocks(PAGES["python"], "python"))
 def test_python_runs(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     check = "\nassert model.score(X, classes) > 0.9\n"
@@ -110,22 +116,25 @@ def test_the_first_two_commands_are_those_that_ci_carries_out() -> None:
     assert re.findall(r"^ *step .* readme (\w+)$", script, re.M) == ["train", "test"]
 
 
-def table_below(heading: str, column: str) -> list[str]:
-    """The first cells of the table after a heading (or the first table after it that has this column)."""
-    start = README.index(f"| {column} |", README.index(heading))
-    rows = README[start:].split("\n\n")[0].splitlines()[2:]
+def first_cells(page: str, column: str) -> list[str]:
+    """The first cells of the table of a page whose first column has this name."""
+    rows = page[page.index(f"| {column} |") :].split("\n\n")[0].splitlines()[2:]
     return [row.split("|")[1].strip() for row in rows]
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= MAX_LINES
 
 
 def test_the_table_of_commands_is_complete() -> None:
     command: Any = typer.main.get_command(app)
-    assert set(table_below("## A quick tour", "command")) == {f"`{name}`" for name in command.commands}
+    assert set(first_cells(PAGES["commands"], "command")) == {f"`{name}`" for name in command.commands}
 
 
 def test_the_table_of_exit_codes_is_complete() -> None:
     classes = [value for value in vars(errors).values() if isinstance(value, type)]
     codes = {error.exit_code for error in classes if issubclass(error, errors.FlowgmmError)}
-    assert [int(cell) for cell in table_below("### Exit codes", "code")] == sorted({0, *codes})
+    assert [int(cell) for cell in first_cells(PAGES["commands"], "code")] == sorted({0, *codes})
 
 
 @pytest.mark.parametrize("text", [README, CONTRIBUTING], ids=["README", "CONTRIBUTING"])

@@ -24,6 +24,7 @@ COMMANDS = {
     "discover": (
         "Find groups of kinds without a name among unlabelled rows, with the words or columns that mark them."
     ),
+    "labels": "List labels that look wrong, or import labels from an annotation tool.",
     "report": "Write a page about a run: results, curves, figures, samples, settings. It needs no network to "
     "be read.",
     "check": (
@@ -44,6 +45,7 @@ COMMANDS = {
 _TARGETS = {
     "eval": "eval:evaluate",
     "curve": "experiments:curve",
+    "labels": "labels:app",
     "sweep": "experiments:sweep",
     "runs": "runs:app",
     "recipes": "recipes:app",
@@ -68,6 +70,17 @@ class Group(TyperGroup):
         return hide_flag_types(super().get_params(ctx))
 
 
+class ListGroup(Group):
+    """A group whose command `list` need not be named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words; the first names a command of the group, or `list` is meant."""
+        first = args[0] if args else ""
+        if first not in self.commands and first not in ("-h", "--help"):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
 class LazyCommand(TyperCommand):
     """A placeholder for a command, or a group of commands, that is imported when its arguments are parsed.
 
@@ -75,7 +88,7 @@ class LazyCommand(TyperCommand):
         name: name of the command.
         summary: first paragraph of its help.
         target: `package.module:attribute` of the function, or of a group's Typer application. A module may
-            have a class `Command` for its function.
+            have a class `Command` for its function, or `GROUP`, the class of its group.
     """
 
     def __init__(self, name: str, summary: str, target: str) -> None:
@@ -92,7 +105,7 @@ class LazyCommand(TyperCommand):
         app = typer.Typer(pretty_exceptions_enable=False)
         app.callback()(lambda: None)  # an application with a single command would be that command
         if isinstance(target, typer.Typer):
-            app.add_typer(target, name=self.name, cls=Group)
+            app.add_typer(target, name=self.name, cls=getattr(module, "GROUP", Group))
         else:
             app.command(self.name, cls=getattr(module, "Command", Command))(target)
         group: Any = typer.main.get_command(app)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import explain_write_errors, open_session
 from flowgmm_cli.cli.validation import (
-    check_absent,
     check_input_kept,
     check_stdout,
     check_suffix,
@@ -97,7 +95,7 @@ def discover(
             raise UsageError("--accept adds labels to the run's own rows", hint=hint)
         target = recipe or Path(f"{session.trained.recipe.name}_more.yaml")
         if names:
-            _check_target(target, session, force=force)
+            session.check_target(target, force=force)
         rule = _select_rule(session, score, fpr)
         if rule is None and not session.trained.model.unknown:  # training searched and found none
             _print_nothing(session, save, as_json=as_json)
@@ -156,15 +154,6 @@ def _check_flags(
     check_suffix("--recipe", recipe, (".yaml", ".yml"), "a recipe is a YAML file")
 
 
-def _check_target(target: Path, session: Session, *, force: bool) -> None:
-    """Raise `UsageError` if a file that `--accept` writes exists."""
-    from flowgmm_cli.inference.new_classes import table_suffix
-
-    suffix = table_suffix(session.trained.preprocessor.columns)
-    for file in (target, target.with_suffix(suffix), target.with_name(f"{target.stem}_test{suffix}")):
-        check_absent(file, "name another recipe with --recipe, or replace it with --force", force=force)
-
-
 def _select_rule(session: Session, score: str | None, fpr: float | None) -> OODRule | None:
     """Return the rule that selects rows: None for `p_unknown`.
 
@@ -196,13 +185,13 @@ def _discover(
         The run's rows, its training and validation rows together, and the groups.
     """
     from flowgmm_cli.inference.discovery import CollectingReader, discover, score_in_memory
-    from flowgmm_cli.inference.inputs import concatenate_rows
+    from flowgmm_cli.inference.inputs import concatenate_rows, training_rows
     from flowgmm_cli.inference.scores import Scores
 
     own = session.own_rows("discover")
     if own.chunked is not None and data is None:
         output.note(f"rows    the {len(own.train):,} rows of the run that are in memory are searched")
-    pile = concatenate_rows([replace(rows, extras={}) for rows in (own.train, own.val) if rows is not None])
+    pile = training_rows(own)
     parts: list[tuple[Rows, Scores]] = [(pile, score_in_memory(session.trained, pile, session.context, rule))]
     names = ["the run"]
     if data is not None:
@@ -238,7 +227,8 @@ def _accept(
 
     labels = label_groups(discovery.groups, {number - 1: name for number, name in names.items()})
     with explain_write_errors(target):
-        files = write_classes(target, session.trained.recipe, own, pile, labels)
+        hint = "--save groups.csv writes the rows of the groups"
+        files = write_classes(target, session.trained.recipe, own, pile, labels, hint=hint)
     given = int((pile.labels >= 0).sum())
     output.note(
         f"labels  {len(labels):,} new beside the {given:,} given: the more typical half of each group"
@@ -308,7 +298,7 @@ def _print_result(
 
 def _print_groups(session: Session, discovery: Discovery, rows: str) -> None:
     """Print a table of the groups, and their most typical rows."""
-    from flowgmm_cli.report.text import format_cell
+    from flowgmm_cli.report.text import describe_row
 
     groups, searched = discovery.groups, int(discovery.searched.sum())
     name, certainty = discovery.certainty
@@ -328,12 +318,6 @@ def _print_groups(session: Session, discovery: Discovery, rows: str) -> None:
     lines = []
     for group in range(len(groups)):
         for place in groups.members(group)[:shown].tolist():
-            cells = [
-                format_cell(discovery.rows.columns[column.name][place], max_letters=240)
-                if column.kind == "text"
-                else f"{column.name}={format_cell(discovery.rows.columns[column.name][place])}"
-                for column in discovery.columns
-                if not column.shape
-            ]
-            lines.append([str(group + 1), str(discovery.rows.ids[place]), ", ".join(cells)])
+            text = describe_row(discovery.rows, discovery.columns, place)
+            lines.append([str(group + 1), str(discovery.rows.ids[place]), text])
     output.print_table(["group", "row", "typical rows"], lines, right=["group"])

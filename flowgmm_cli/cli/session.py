@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowgmm_cli.cli import output
 from flowgmm_cli.cli.progress import Progress
-from flowgmm_cli.cli.validation import check_input_kept, check_stdout
+from flowgmm_cli.cli.validation import check_absent, check_input_kept, check_stdout
 from flowgmm_cli.errors import DataError, UsageError, describe_full_disk
 
 if TYPE_CHECKING:
@@ -73,6 +73,14 @@ class Session:
         from flowgmm_cli.inference.inputs import load_run_rows
 
         return load_run_rows(self.run, self.trained, self.context, warn=output.warn, purpose=purpose)
+
+    def check_target(self, target: Path, *, force: bool) -> None:
+        """Raise `UsageError` if a recipe or a table of the run's rows beside it exists."""
+        from flowgmm_cli.inference.new_classes import table_suffix
+
+        suffix = table_suffix(self.trained.preprocessor.columns)
+        for file in (target, target.with_suffix(suffix), target.with_name(f"{target.stem}_test{suffix}")):
+            check_absent(file, "name another recipe with --recipe, or replace it with --force", force=force)
 
     def open_rows(
         self,

@@ -97,6 +97,7 @@ def train(
     flowgmm train my.yaml --from runs/my/latest
     """
     from flowgmm_cli.processes import is_main_process, world_size
+    from flowgmm_cli.report.trackers import require_trackers
     from flowgmm_cli.runs import find_run, open_run
 
     words = list(overrides or [])
@@ -129,6 +130,7 @@ def train(
     else:
         hint = f"flowgmm train RECIPE --from {quote(from_)}" if from_ else "flowgmm recipes list"
         raise UsageError("name a recipe, or a run with --resume", hint=hint)
+    require_trackers(loaded)
     if processes > 1 and world_size() == 1:
         launch_training(loaded, run, run_dir, processes, start=start, as_json=as_json)
         return
@@ -154,6 +156,8 @@ def _train(
     recipe: Recipe, run: Run | None, run_dir: Path | None, *, start: Run | None, as_json: bool
 ) -> None:
     """Train a new run, perhaps from the model of another, or resume one, and print its results."""
+    from flowgmm_cli.report.context import ReportContext
+    from flowgmm_cli.report.trackers import Trackers
     from flowgmm_cli.runs import create_run
     from flowgmm_cli.training.callbacks import Callbacks, Interrupt
     from flowgmm_cli.training.distributed import init_process_group
@@ -167,10 +171,12 @@ def _train(
         group.broadcast_text(str(run.path.absolute()))
         callbacks = Callbacks(progress=progress, note=output.note, overall=progress.overall)
         work = {"context": context, "callbacks": callbacks, "interrupt": interrupt}
-        result = _run_training(recipe, run, new=new, group=group, **work)
-        if _is_comparison_cheap(run, result):
-            result = _compare_with_baselines(run, result, context, progress)
-        write_model_card(run, context)
+        with Trackers(run, offline=output.settings.offline, warn=output.warn) as trackers:
+            result = _run_training(recipe, run, new=new, group=group, **work)
+            if _is_comparison_cheap(run, result):
+                result = _compare_with_baselines(run, result, context, progress)
+            write_model_card(run, context)
+            trackers.send_results(ReportContext(run, context, output.warn))
     _print_result(run, result, as_json=as_json)
 
 

@@ -113,6 +113,8 @@ class Experiment:
             FlowgmmError: training failed.
         """
         from flowgmm_cli.inference.evaluate_run import evaluate_run
+        from flowgmm_cli.report.context import ReportContext
+        from flowgmm_cli.report.trackers import Trackers
         from flowgmm_cli.training.pipeline import train
 
         context, callbacks = options.context, options.callbacks
@@ -122,7 +124,11 @@ class Experiment:
             run = create_run(point.recipe, argv=options.argv, directory=self.path(point))
         if not _is_done(run):
             try:
-                train(point.recipe, run, context=context, callbacks=callbacks, interrupt=options.interrupt)
+                with Trackers(run, offline=context.offline, warn=callbacks.note) as trackers:
+                    train(
+                        point.recipe, run, context=context, callbacks=callbacks, interrupt=options.interrupt
+                    )
+                    trackers.send_results(ReportContext(run, context, callbacks.note))
             except FlowgmmError:
                 if is_new and not run.checkpoints.exists():  # its rows could not be read
                     shutil.rmtree(run.path)

@@ -14,7 +14,7 @@ from flowgmm_cli.data.column_encoders import as_strings
 from flowgmm_cli.data.readers.base import Chunk, RowReader
 from flowgmm_cli.devices import find_device
 from flowgmm_cli.inference.groups import Groups, find_groups, select_candidates
-from flowgmm_cli.inference.inputs import concatenate_rows
+from flowgmm_cli.inference.inputs import add_inputs, concatenate_rows
 from flowgmm_cli.inference.row_summary import finite_rows, number_series
 from flowgmm_cli.inference.scores import OODRule, Scores
 from flowgmm_cli.inference.scoring import Scorer, to_device
@@ -104,11 +104,7 @@ class Discovery:
             "group": self.groups.labels[places] + 1,
             name: values[places].astype(np.float32),
         }
-        # vectors and images have no columns in a table; their ids name them
-        cells = {
-            column.name: self.rows.columns[column.name][places] for column in self.columns if not column.shape
-        }
-        return {**own, **{f"input_{key}" if key in own else key: value for key, value in cells.items()}}
+        return add_inputs(own, self.rows.take(places), self.columns)
 
     def likely_class(self, group: int) -> tuple[str, float]:
         """Return the class that the rows of a group would most often get, and its share."""

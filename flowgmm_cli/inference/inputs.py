@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flowgmm_cli.api import Component, DataContext, Rows
-from flowgmm_cli.data.array_types import Ints
+from flowgmm_cli.api import Column, Component, DataContext, Rows
+from flowgmm_cli.data.array_types import Columns, Ints
 from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.data.readers.base import RowReader
 from flowgmm_cli.data.readers.schema import InputSchema
@@ -167,3 +167,18 @@ def concatenate_rows(parts: Sequence[Rows]) -> Rows:
         ids=np.concatenate([part.ids.astype(object) for part in parts]),
         extras={name: np.concatenate([part.extras[name] for part in parts]) for name in parts[0].extras},
     )
+
+
+def training_rows(rows: SplitData) -> Rows:
+    """Return the training and validation rows of a run in memory, without extra columns."""
+    parts = [part for part in (rows.train, rows.val) if part is not None]
+    return concatenate_rows([replace(part, extras={}) for part in parts])
+
+
+def add_inputs(own: Columns, rows: Rows, columns: Sequence[Column]) -> Columns:
+    """Add the input columns of rows to a table; one whose name is taken becomes `input_NAME`.
+
+    Vectors and images have no columns in a table; the ids of their rows name them.
+    """
+    inputs = {column.name: rows.columns[column.name] for column in columns if not column.shape}
+    return {**own, **{f"input_{name}" if name in own else name: cells for name, cells in inputs.items()}}

@@ -35,7 +35,7 @@ def table_suffix(columns: tuple[Column, ...]) -> str:
 
 
 def write_classes(
-    target: Path, recipe: Recipe, rows: SplitData, pile: Rows, labels: Mapping[int, str]
+    target: Path, recipe: Recipe, rows: SplitData, pile: Rows, labels: Mapping[int, str], *, hint: str
 ) -> list[Path]:
     """Write all rows of a run with their visible labels and new ones, and a recipe for them.
 
@@ -45,13 +45,16 @@ def write_classes(
         rows: rows of the run.
         pile: training and validation rows.
         labels: new labels, by position in `pile`.
+        hint: the next step if not all rows of the run are in memory.
+
+    Raises:
+        UsageError: not all rows of the run are in memory.
 
     Returns:
         The files, the recipe first.
     """
     if rows.chunked is not None:
-        hint = "--save groups.csv writes the rows of the groups"
-        raise UsageError("--accept needs all rows in memory, and those of this run are not", hint=hint)
+        raise UsageError("labels can be added to rows in memory, and those of this run are not", hint=hint)
     suffix = table_suffix(rows.columns)
     files = {"train": target.with_suffix(suffix)}
     cells = {"train": _labels(pile.labels, rows.class_names)}

@@ -174,6 +174,9 @@ class RunConfig(Config):
     )
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
     dir: str = Field("runs", min_length=1, description="folder that holds the runs")
+    trackers: list[Literal["tensorboard", "mlflow", "trackio", "wandb"]] = Field(
+        default_factory=list, description="programs that also receive settings, metrics, figures and results"
+    )
 
 
 _SEARCHED = ("flow", "prior", "objective", "regularisers", "train.", "data.views.")

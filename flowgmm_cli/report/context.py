@@ -162,7 +162,7 @@ class ReportContext:
             if self.class_names and rows.class_names != self.class_names:
                 raise DataError("its classes are no longer those of the model")
         if rows.fingerprint != self.info.get("fingerprint"):
-            self.warn("the data has changed since this run was trained; the report shows the current data")
+            self.warn("the data has changed since this run was trained; rows are those of the current data")
         return rows
 
     @cached_property

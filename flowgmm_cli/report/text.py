@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.evaluation.intervals import LEVEL, Interval
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics, CrossFitted, Evaluation
 from flowgmm_cli.evaluation.result_warnings import evaluation_warnings
@@ -46,6 +47,15 @@ def format_cell(value: Any, *, number: str = ".4g", max_letters: int = 160) -> s
     elif isinstance(value, float | np.floating):
         return "" if math.isnan(value) else f"{value:{number}}"
     return shorten(" ".join(str(value).split()), max_letters)
+
+
+def describe_row(rows: Rows, columns: Sequence[Column], place: int) -> str:
+    """Return the cells of a row on one line, without vectors and pixels; its text comes without a name."""
+    cells = {column: rows.columns[column.name][place] for column in columns if not column.shape}
+    return ", ".join(
+        format_cell(cell, max_letters=240) if column.kind == "text" else f"{column.name}={format_cell(cell)}"
+        for column, cell in cells.items()
+    )
 
 
 def shorten(name: str, max_letters: int = 18) -> str:

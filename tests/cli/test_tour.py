@@ -1,4 +1,4 @@
-"""The tour of the README works line by line, with short trainings."""
+"""The tour of the documentation works line by line, with short trainings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "commands.md"
 FEW_STEPS = ["train.max_steps=20", "calibration.method=none"]
 SHORT = {
     "train digits": ["train.max_steps=250"],  # enough for the gate of `eval`
@@ -21,9 +21,8 @@ SHORT = {
 
 
 def tour() -> list[list[str]]:
-    """Return the words of each command in the first block below the heading of the tour."""
-    text = README.read_text(encoding="utf-8")
-    block = text[text.index("## A quick tour") :].split("```")[1]
+    """Return the words of each command in the first block of the page."""
+    block = PAGE.read_text(encoding="utf-8").split("```")[1]
     return [shlex.split(line, comments=True)[1:] for line in re.findall(r"^flowgmm .*$", block, re.M)]
 
 

@@ -259,3 +259,13 @@ def test_auto_adds_the_standard_search_and_no_auto_removes_one(flowgmm: Any) -> 
     ]  # fmt: skip
     assert load("csv", [*WORDS[2:4]], [], auto=False).search is not None
     assert flowgmm(*WORDS[:-1], "--no-auto", "--json").json["search"] is None
+
+
+def test_a_missing_tracker_is_named_before_training(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowgmm_cli.report.trackers.find_spec", lambda name: None)
+    told = flowgmm("train", "digits", "run.trackers=[mlflow]", code=4).err
+    assert "run.trackers names mlflow, which is not installed" in told
+    assert "pip install mlflow" in told
+    assert not Path("runs").exists()
+    told = flowgmm("train", "digits", "run.trackers=[mlflo]", code=3).err
+    assert "run.trackers  expected a list of tensorboard, mlflow, trackio" in told

@@ -1,0 +1,99 @@
+"""Labels that look wrong: confident learning with predictions of models that have not seen the label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from flowgmm_cli.data.array_types import Array, Floats, Ints
+from flowgmm_cli.errors import RunError
+from flowgmm_cli.evaluation.evaluation_file import CROSS_FITTED, CrossFittedPredictions, load_predictions
+from flowgmm_cli.runs import Run
+
+_ROUNDING = 1e-9  # rows of which a model is sure have the same probability
+
+
+@dataclass(frozen=True)
+class LabelErrors:
+    """Labelled training rows whose label looks wrong, the least likely label first.
+
+    Attributes:
+        predictions: predictions of all labelled rows that a fold has held out.
+        places: positions of the doubtful rows among them, `(n,)`.
+        suggested: the classes that they rather belong to, `(n,)`.
+    """
+
+    predictions: CrossFittedPredictions
+    places: Ints
+    suggested: Ints
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def share(self) -> float:
+        """Share of the labels that look wrong."""
+        return len(self) / max(len(self.predictions), 1)
+
+    def first(self, number: int | None) -> LabelErrors:
+        """Return the least likely labels; all of them for None."""
+        return replace(self, places=self.places[:number], suggested=self.suggested[:number])
+
+    def table(self) -> dict[str, Array]:
+        """Return the columns `id`, `label`, `suggested`, `p_label` and `p_suggested`."""
+        stored, names = self.predictions, np.array(self.predictions.class_names, dtype=object)
+        labels, p = stored.labels[self.places], np.exp(stored.log_probabilities[self.places])
+        return {
+            "id": np.array(stored.ids, dtype=object)[self.places],
+            "label": names[labels],
+            "suggested": names[self.suggested],
+            "p_label": np.take_along_axis(p, labels[:, None], 1)[:, 0],
+            "p_suggested": np.take_along_axis(p, self.suggested[:, None], 1)[:, 0],
+        }
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return the rows of the table as plain values."""
+        columns = {name: values.tolist() for name, values in self.table().items()}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def load_label_errors(run: Run) -> LabelErrors:
+    """Find the labels of a run that look wrong.
+
+    Raises:
+        RunError: the training has held out no labels.
+    """
+    predictions = load_predictions(run, CROSS_FITTED)
+    if isinstance(predictions, CrossFittedPredictions):
+        return find_label_errors(predictions)
+    raise RunError(
+        f"{run.path} has no predictions for labels that a training has not seen",
+        details=[
+            "they come from the folds of the calibration or the search, which need ten labels or more, and "
+            "two of a class"
+        ],
+        hint="train again with calibration.on=cross_fit calibration.method=temperature",
+    )
+
+
+def find_label_errors(predictions: CrossFittedPredictions) -> LabelErrors:
+    r"""Find labels that look wrong by confident learning (Northcutt, Jiang and Chuang, 2021).
+
+    The threshold of a class is the mean probability that the rows with its label have for it. A label looks
+    wrong if, among the classes whose probability reaches their threshold, another class is the likeliest.
+    """
+    p, labels = np.exp(predictions.log_probabilities), predictions.labels
+    confident = p >= class_thresholds(p, labels) - _ROUNDING
+    suggested = np.where(confident, p, -1.0).argmax(1)
+    places = np.flatnonzero(confident.any(1) & (suggested != labels))
+    places = places[np.argsort(p[places, labels[places]], kind="stable")]
+    return LabelErrors(predictions, places, suggested[places])
+
+
+def class_thresholds(p: Floats, labels: Ints) -> Floats:
+    """Return the mean probability of each class in the rows with its label, `(K,)`; 1 without such rows."""
+    counts = np.bincount(labels, minlength=p.shape[1])
+    sums = np.bincount(labels, p[np.arange(len(p)), labels], minlength=p.shape[1])
+    return np.where(counts, sums / np.maximum(counts, 1), 1.0)
