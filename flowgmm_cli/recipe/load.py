@@ -290,8 +290,8 @@ def _find_candidate_problems(recipe: Recipe | None, registry: Registry) -> list[
         return []
     lines: list[str] = []
     views = _early_views(recipe, registry)
-    for name, changes in recipe.search.candidates.items():
-        place = f"search.candidates.{name}"
+    for name, changes in recipe.search.all_candidates.items():
+        place = f"search.{'challengers' if name in recipe.search.challengers else 'candidates'}.{name}"
         try:
             candidate_views = _early_views(vary(recipe, changes, registry=registry), registry)
         except (RecipeError, PluginError) as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from flowgmm_cli.api import Component, Config, Field, component_field, to_plain
 from flowgmm_cli.errors import did_you_mean
@@ -104,6 +104,10 @@ class SearchConfig(Config):
         min_length=1,
         description="settings by name; each a mapping of recipe keys, such as flow.couplings, to values",
     )
+    challengers: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="further candidates; their gain must be larger than its standard error",
+    )
     keep: int = Field(3, ge=1, le=16, description="how many of the best are trained in full and averaged")
     folds: int = Field(4, ge=2, le=10, description="folds of the cross-validation on the labelled rows")
     epochs: float = Field(
@@ -113,10 +117,19 @@ class SearchConfig(Config):
         description="length of a candidate's training in the search, as a share of train.epochs",
     )
 
-    @field_validator("candidates")
+    @property
+    def all_candidates(self) -> dict[str, dict[str, Any]]:
+        """Candidates and challengers."""
+        return {**self.candidates, **self.challengers}
+
+    @field_validator("candidates", "challengers")
     @classmethod
-    def _check_keys(cls, candidates: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def _check_keys(
+        cls, candidates: dict[str, dict[str, Any]], info: ValidationInfo
+    ) -> dict[str, dict[str, Any]]:
         for name, changes in candidates.items():
+            if name in info.data.get("candidates", {}):
+                raise ValueError(f"{name} is the name of a candidate; a challenger needs another name")
             foreign = [key for key in changes if not key.startswith(_SEARCHED)]
             if foreign:
                 raise ValueError(

@@ -171,7 +171,7 @@ def _stages(context: TrainContext, labels: npt.NDArray[np.int64]) -> list[Stage]
     config = None if context.start else recipe.search
     if config:
         folds = len(split_labelled(labels, config.folds, seed=recipe.run.seed))
-        jobs = [FitJob(labels, changes, share=config.epochs) for changes in config.candidates.values()]
+        jobs = [FitJob(labels, changes, share=config.epochs) for changes in config.all_candidates.values()]
         number *= min(config.keep, len(jobs))
         members = [FitJob(labels, jobs[0].changes).epochs(context)] * number
         epochs = tuple(job.epochs(context) for job in jobs for _ in range(folds if folds > 1 else 0))

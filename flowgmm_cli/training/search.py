@@ -3,7 +3,8 @@
 Each candidate is trained without one fold of the labelled rows at a time, for fewer epochs than the run. Its
 log-likelihood of the held-out labels decides. Few labels make that a rough measure, so two measures without
 labels support it: how often these trainings agree on unlabelled rows, and the density of held-out rows. The
-best few candidates become members of an ensemble.
+best few candidates become members of an ensemble. Some candidates are challengers, which have to be better by
+more than chance.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class CandidateResult:
         agreement: share of unlabelled rows that two trainings give the same class, on average.
         density: mean `log p(x) / D` of held-out rows, in nats.
         seconds: duration of all its trainings.
+        challenger: it counts with its score less a standard error, see `sort_candidates`.
     """
 
     name: str
@@ -60,16 +62,22 @@ class CandidateResult:
     agreement: float
     density: float
     seconds: float
+    challenger: bool = False
 
     @property
     def score(self) -> float:
         """Score by which candidates are ranked, higher is better, in nats."""
         return self._score(self.nll)
 
-    def score_without(self, fold: int) -> float:
+    def losses_without(self, fold: int | None) -> npt.NDArray[np.float64]:
+        """Log losses of the held-out labels, without those of a fold."""
+        others = self.out_of_fold.folds != (-1 if fold is None else fold)
+        return _log_losses(self.out_of_fold, others) if others.any() else np.empty(0)
+
+    def score_without(self, fold: int | None) -> float:
         """Score without the held-out labels of a fold."""
-        others = self.out_of_fold.folds != fold
-        return self._score(float(_log_losses(self.out_of_fold, others).mean())) if others.any() else 0.0
+        losses = self.losses_without(fold)
+        return self.score if fold is None or not len(losses) else self._score(float(losses.mean()))
 
     def _score(self, nll: float) -> float:
         return -nll + _AGREEMENT_WEIGHT * self.agreement + _DENSITY_WEIGHT * self.density
@@ -121,7 +129,7 @@ class SearchResult:
             return None
         log_joint, nameless = np.empty_like(mean.log_joint), np.empty_like(mean.nameless)
         for fold in np.unique(mean.folds):
-            ranked = sorted(self.results, key=lambda candidate: -candidate.score_without(fold))
+            ranked = sort_candidates(self.results, without=fold)
             own = mean.folds == fold
             parts = [candidate.out_of_fold for candidate in ranked[: len(self.kept)]]
             log_joint[own] = _mean([part.log_joint[own] for part in parts])
@@ -171,7 +179,7 @@ def search(context: TrainContext, labels: npt.NDArray[np.int64], *, run: Run | N
         raise ValueError("this recipe has no search")
     results = _load(run.path) if run else {}
     folds = split_labelled(labels, config.folds, seed=context.recipe.run.seed)
-    candidates = config.candidates if len(folds) > 1 else {}
+    candidates = config.all_candidates if len(folds) > 1 else {}
     for number, (name, changes) in enumerate(candidates.items(), 1):
         if name in results:
             context.plan.start(len(folds))  # an earlier session has finished them
@@ -182,7 +190,8 @@ def search(context: TrainContext, labels: npt.NDArray[np.int64], *, run: Run | N
             models = [fit.model for fit in fit_all(context, jobs, title=title, unit="fold")]
             measures = _measure(context.data, models, folds, labels)
             seconds = round(time.monotonic() - start, 3)
-            results[name] = CandidateResult(name, changes, **measures, seconds=seconds)
+            challenger = name in config.challengers
+            results[name] = CandidateResult(name, changes, **measures, seconds=seconds, challenger=challenger)
             if run and context.group.is_main_process:
                 SearchResult(tuple(results.values()), (), "not finished").save(run.path)
     result = rank(list(results.values()), context.recipe, keep=config.keep, classes=context.data.classes)
@@ -223,6 +232,24 @@ def _measure(
     }
 
 
+def sort_candidates(
+    results: Sequence[CandidateResult], *, without: int | None = None
+) -> tuple[CandidateResult, ...]:
+    """Sort candidates, the best first, without the labels of a fold if its number is given.
+
+    A challenger counts with its score less one standard error of the mean paired difference between its log
+    losses and those of the best candidate that is none: what it gains must be more than chance.
+    """
+    scores = {item.name: item.score_without(without) for item in results}
+    settled = [item for item in results if not item.challenger]
+    first = max(settled, key=lambda item: scores[item.name], default=None)
+    for item in results:
+        if first and item.challenger:
+            gaps = item.losses_without(without) - first.losses_without(without)
+            scores[item.name] -= float(gaps.std(ddof=1)) / len(gaps) ** 0.5 if len(gaps) > 1 else np.inf
+    return tuple(sorted(results, key=lambda item: -scores[item.name]))
+
+
 def _mean(tables: Sequence[LogJoint]) -> npt.NDArray[np.float64]:
     return np.asarray(np.mean(tables, axis=0, dtype=np.float64))
 
@@ -254,11 +281,13 @@ def rank(results: list[CandidateResult], recipe: Recipe, *, keep: int, classes: 
         pairs = list(candidates.items())[:keep]
         first = tuple(CandidateResult(*pair, empty, 0.0, 0.0, 0.0, 0.0, 0.0) for pair in pairs)
         return SearchResult(first, first, "too few labels to hold any out: the first candidates were taken")
-    ranked = tuple(sorted(results, key=lambda candidate: -candidate.score))
+    ranked = sort_candidates(results)
     best, kept = ranked[0], ranked[:keep]
     others = f"; {', '.join(candidate.name for candidate in kept[1:])} next" if len(kept) > 1 else ""
+    unsure = [item.name for item in ranked if item.score > best.score]
+    chance = f"; that of {', '.join(unsure)} is better by less than a standard error" if unsure else ""
     reason = (
         f"{best.name} has the best score: {best.nll:.3f} nats and {best.accuracy:.1%} on labels not seen, "
-        f"{best.agreement:.1%} agreement{others}"
+        f"{best.agreement:.1%} agreement{others}{chance}"
     )
     return SearchResult(ranked, kept, reason)

@@ -11,7 +11,12 @@ import torch
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import InterruptedRunError, RecipeError, RunError
-from flowgmm_cli.evaluation.calibration import fit_temperature_and_noise, margin_scale
+from flowgmm_cli.evaluation.calibration import (
+    fit_temperature,
+    fit_temperature_and_noise,
+    margin_scale,
+    temper_true_classes,
+)
 from flowgmm_cli.evaluation.folds import OutOfFold, sample_unlabelled
 from flowgmm_cli.files import read_json, write_tensors
 from flowgmm_cli.trained_model import TrainedModel, encode
@@ -29,6 +34,16 @@ SEARCH = (
 def result(name: str, *, accuracy: float = 0.5, nll: float = 1.0, agreement: float = 0.5) -> CandidateResult:
     held_out = OutOfFold(np.zeros((2, 2)), *(np.array([0, 1]),) * 3, np.zeros((2, 3, 2)), np.zeros((2, 0)))
     return CandidateResult(name, {}, held_out, accuracy, nll, agreement, -1.0, 0.1)
+
+
+def predictor(name: str, right: Any, folds: Any = None) -> CandidateResult:
+    """Candidate whose predictions of the labels are right at some rows."""
+    rows = np.arange(len(right))
+    labels, folds = rows % 2, rows % 4 if folds is None else folds
+    scores = np.where(np.eye(2)[labels] == np.asarray(right)[:, None], 2.0, -2.0)
+    held_out = OutOfFold(scores, labels, rows, folds, np.zeros((2, 3, 2)), np.zeros((len(rows), 0)))
+    losses = -temper_true_classes(scores, labels, fit_temperature(scores, labels), 0.0)
+    return replace(result(name, nll=float(losses.mean())), out_of_fold=held_out)
 
 
 def test_a_score_is_likelihood_and_a_little_agreement_and_density() -> None:
@@ -75,22 +90,30 @@ def test_the_search_keeps_the_best_and_calibrates_on_their_mean_predictions(shar
 
 
 def test_candidates_of_a_fold_are_chosen_without_its_labels(moons: Any) -> None:
-    labels, folds = np.tile([0, 1], 20), np.repeat([0, 1], 20)
-    rows, unlabelled = np.arange(40), np.zeros((2, 3, 2))
-
-    def candidate(name: str, right: Any) -> CandidateResult:
-        scores = np.where(np.eye(2)[labels] == np.asarray(right)[:, None], 2.0, -2.0)
-        held_out = OutOfFold(scores, labels, rows, folds, unlabelled, np.zeros((len(rows), 0)))
-        return replace(result(name), out_of_fold=held_out)
-
-    first = candidate("first", np.where(folds == 0, 1, np.arange(40) % 4 > 0))  # right on fold 0
-    second = candidate("second", np.where(folds == 1, 1, np.arange(40) % 4 > 0))
+    folds = np.repeat([0, 1], 20)
+    first = predictor("first", np.where(folds == 0, 1, np.arange(40) % 4 > 0), folds)  # right on fold 0
+    second = predictor("second", np.where(folds == 1, 1, np.arange(40) % 4 > 0), folds)
     ranked = search.rank([first, second], moons(SEARCH), keep=1, classes=2)
     found = ranked.cross_fitted()
     assert found is not None
     for fold, chosen in ((0, second), (1, first)):  # the one that is right elsewhere
         own = folds == fold
         np.testing.assert_array_equal(found.log_joint[own], chosen.out_of_fold.log_joint[own])
+
+
+def test_a_challenger_must_be_better_by_a_standard_error(moons: Any) -> None:
+    rows, third = np.arange(80), predictor("third", np.arange(80) % 2 > 0)
+    plain = predictor("plain", rows % 5 > 0)
+    for wrong, expected in ((rows % 80 < 14, ["plain", "other"]), (rows % 80 < 4, ["other", "plain"])):
+        other = replace(predictor("other", ~wrong), challenger=True)
+        assert other.score > plain.score
+        ranked = search.rank([third, other, plain], moons(SEARCH), keep=2, classes=2)
+        assert [item.name for item in ranked.kept] == expected
+        assert ("that of other is better by less than" in ranked.reason) == (expected[0] == "plain")
+    gaps = other.losses_without(0) - plain.losses_without(0)
+    assert len(gaps) == 60
+    alone = [replace(other, challenger=False), plain]
+    assert search.sort_candidates(alone)[0].name == "other"
 
 
 @pytest.mark.parametrize(
@@ -102,13 +125,8 @@ def test_candidates_of_a_fold_are_chosen_without_its_labels(moons: Any) -> None:
     ],
 )
 def test_the_gain_over_the_recipe_as_it_is_is_stated(moons: Any, right: float | None, text: str) -> None:
-    labels, rows = np.tile([0, 1], 40), np.arange(80)
-
     def candidate(name: str, share: float, changes: dict[str, Any]) -> CandidateResult:
-        correct = (rows * 7 % 80) < share * 80
-        scores = np.where(np.eye(2)[labels] == correct[:, None], 2.0, -2.0)
-        held_out = OutOfFold(scores, labels, rows, rows % 4, np.zeros((2, 3, 2)), np.zeros((len(rows), 0)))
-        return replace(result(name, nll=1 - share), changes=changes, out_of_fold=held_out)
+        return replace(predictor(name, np.arange(80) * 7 % 80 < share * 80), changes=changes)
 
     others = [] if right is None else [candidate("other", right, {"flow.hidden": 9})]
     ranked = search.rank([candidate("plain", 0.6, {}), *others], moons(SEARCH), keep=1, classes=2)
@@ -208,6 +226,16 @@ def test_a_candidate_that_cannot_be_trained_is_refused_before_training(
     with pytest.raises(RecipeError) as caught:
         moons(f"search.candidates={candidates}")
     assert message in "\n".join([caught.value.message, *caught.value.details])
+
+
+def test_a_challenger_is_checked_like_a_candidate(moons: Any) -> None:
+    for challengers, message in (
+        ("{a: {flow.couplngs: 2}}", "search.challengers.a: "),
+        ("{plain: {}}", "plain is the name of a candidate"),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            moons(SEARCH, f"search.challengers={challengers}")
+        assert message in "\n".join([caught.value.message, *caught.value.details])
 
 
 def test_an_ensemble_takes_every_kept_candidate_several_times(train_run: Any) -> None:
