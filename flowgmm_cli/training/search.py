@@ -238,13 +238,12 @@ def sort_candidates(
     """Sort candidates, the best first, without the labels of a fold if its number is given.
 
     A challenger counts with its score less one standard error of the mean paired difference between its log
-    losses and those of the best candidate that is none: what it gains must be more than chance.
+    losses and those of the best other candidate: its gain must be more than chance.
     """
     scores = {item.name: item.score_without(without) for item in results}
-    settled = [item for item in results if not item.challenger]
-    first = max(settled, key=lambda item: scores[item.name], default=None)
+    first = max((item for item in results if not item.challenger), key=lambda item: scores[item.name])
     for item in results:
-        if first and item.challenger:
+        if item.challenger:
             gaps = item.losses_without(without) - first.losses_without(without)
             scores[item.name] -= float(gaps.std(ddof=1)) / len(gaps) ** 0.5 if len(gaps) > 1 else np.inf
     return tuple(sorted(results, key=lambda item: -scores[item.name]))

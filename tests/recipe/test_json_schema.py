@@ -144,10 +144,12 @@ def test_every_object_is_closed_and_described(schema: dict[str, Any]) -> None:
     actual = list(objects(schema))
     assert len(actual) > 15
     free = [item for item in actual if item["additionalProperties"] is not False]
-    candidates = schema["$defs"]["recipe.SearchConfig"]["properties"]["candidates"]["anyOf"][0]
+    search = schema["$defs"]["recipe.SearchConfig"]["properties"]
+    candidates, challengers = (search[key]["anyOf"][0] for key in ("candidates", "challengers"))
     overlays = schema["properties"]["overlays"]
     # a candidate and an overlay name keys of the recipe
     assert free == [
         overlays, overlays["additionalProperties"], candidates, candidates["additionalProperties"],
+        challengers, challengers["additionalProperties"],
     ]  # fmt: skip
     assert schema["properties"]["train"]["description"] == "training of the model"
