@@ -85,6 +85,9 @@ class DataConfig(Config):
     labels: LabelsConfig = Field(
         default_factory=lambda: LabelsConfig(), description="rows that keep their label"
     )
+    weight: str | None = Field(
+        None, description="column of the weight of each label in the loss, at least 0; an empty cell is 1"
+    )
     split: SplitConfig = Field(default_factory=lambda: SplitConfig(), description="train, val and test rows")
     transforms: list[Component] = component_field(
         "transform",
@@ -94,6 +97,11 @@ class DataConfig(Config):
     views: ViewsConfig = Field(
         default_factory=lambda: ViewsConfig(), description="random changes of training rows"
     )
+
+    @property
+    def extra_columns(self) -> list[str]:
+        """Columns that a source puts into `Rows.extras` if it has them."""
+        return [name for name in (self.labels.column, self.weight) if name is not None]
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,7 @@ class Rows:
         columns: see `Column` for what each kind holds.
         labels: int64 `(N,)`, an index into the class names, -1 where the row is unlabelled.
         ids: `(N,)`, strings that are unique and stable within the source.
-        extras: other columns a recipe may name (`labels.column`, a split column).
+        extras: other columns a recipe may name (`labels.column`, `weight`).
     """
 
     columns: Mapping[str, npt.NDArray[Any]]

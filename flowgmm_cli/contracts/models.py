@@ -125,6 +125,8 @@ class Batch:
         generator: random numbers of this step, on the device of the rows.
         guide: class probabilities of the unlabelled rows by simple methods, `(U, K)`, if the recipe has the
             regulariser `guide`, and the rows are in memory.
+        weights: weights of the labelled rows in the loss, `(L,)`, of which the mean over all labelled rows is
+            1; None if all are equal.
     """
 
     labelled: Tensor
@@ -137,6 +139,7 @@ class Batch:
     epoch: float
     generator: torch.Generator
     guide: Tensor | None = None
+    weights: Tensor | None = None
 
 
 class Regulariser(Protocol):

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from flowgmm_cli.data.array_types import Array, Bools, Ints, Strings
+from flowgmm_cli.api import Rows
+from flowgmm_cli.data.array_types import Array, Bools, Floats, Ints, Strings
 from flowgmm_cli.data.sources.columns import (
     MISSING_WORDS,
     ValueIndex,
@@ -25,7 +26,7 @@ from flowgmm_cli.data.sources.columns import (
     strings,
 )
 from flowgmm_cli.errors import DataError
-from flowgmm_cli.messages import join_some
+from flowgmm_cli.messages import join_some, suggest_column
 
 UNLABELLED = "-1"
 """The label of unlabelled rows where the other labels are numbers."""
@@ -91,6 +92,33 @@ def encode_labels(
 def label_codes(cells: Array, names: Sequence[str]) -> Ints:
     """Return the index of each cell in `names`, -1 for None and other cells."""
     return ValueIndex(names).codes(cells, missing=-1, unknown=-1)
+
+
+def label_weights(rows: Rows, column: str) -> Floats:
+    """Return the weights of labels `(N,)`, with mean 1 over the labelled rows; an empty cell is 1.
+
+    Raises:
+        DataError: there is no such column, a cell is no weight, or all weights are 0.
+    """
+    if column not in rows.extras:
+        raise DataError(
+            f"the training rows have no column `{column}` (data.weight){suggest_column(column, rows.extras)}",
+            hint="set data.weight to a column of weights of a table",
+        )
+    weights, labelled = np.ones(len(rows)), np.flatnonzero(rows.labels >= 0)
+    for place in labelled.tolist():
+        cell = rows.extras[column][place]
+        value = 1.0 if cell is None else float(cell) if is_finite_number(cell) else -1.0
+        if value < 0:
+            raise DataError(
+                f"row {rows.ids[place]}: the weight `{cell}` (data.weight) is no number of at least 0",
+                hint="write numbers such as 0.5 and 2, or leave the cell empty for 1",
+            )
+        weights[place] = value
+    if not (mean := weights[labelled].mean()) > 0:
+        raise DataError(f"all labels have the weight 0 (data.weight: {column})", hint="give some rows more")
+    weights[labelled] /= mean
+    return weights
 
 
 def find_classes(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ from flowgmm_cli.data.array_types import Hashes
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
 from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.data.images.arrays import LazyPixels
+from flowgmm_cli.data.labels import label_weights
 from flowgmm_cli.data.out_of_core import ChunkedSource, split_chunked
 from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory, has_no_text
 from flowgmm_cli.data.readers.base import note_once, translate_errors
@@ -70,7 +72,19 @@ def _load_rows(data: Component, context: DataContext, test: Hashes | None) -> Sp
         except DataError as error:  # columns that were left out may be the reason
             details = [*error.details, *source.notes]
             raise DataError(error.message, details=details, hint=error.hint) from error
-    return replace(rows, notes=(*source.notes, *rows.notes))
+    rows = replace(rows, notes=(*source.notes, *rows.notes))
+    return rows if config.get("weight") is None else _add_weights(rows, config["weight"])
+
+
+def _add_weights(rows: SplitData, column: str) -> SplitData:
+    """Add the weights of labels, on which the fingerprint then depends."""
+    if rows.chunked is not None:
+        raise DataError(
+            "data.weight needs all rows in memory, and these are read in chunks", hint="raise data.memory"
+        )
+    weights = label_weights(rows.train, column)
+    digest = blake2b(rows.fingerprint.encode() + weights.tobytes(), digest_size=len(rows.fingerprint) // 2)
+    return replace(rows, weights=weights, fingerprint=digest.hexdigest())
 
 
 def _set_test_apart(source: SourceData, hashes: Hashes) -> SourceData:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowgmm_cli.api import LabelsConfig, Rows, SourceData, SplitConfig
-from flowgmm_cli.data.array_types import Array, Bools, Hashes, Positions
+from flowgmm_cli.data.array_types import Array, Bools, Floats, Hashes, Positions
 from flowgmm_cli.data.fingerprint import contradiction_notes, find_equal, fingerprint, row_hashes
 from flowgmm_cli.data.sampling import choose_labelled, marker_mask, sample_held_out, split_rng
 from flowgmm_cli.errors import DataError
@@ -55,11 +55,13 @@ class SplitData(SourceData):
     Attributes:
         val_labels: True if `val` has labels beyond the labelled budget, which every output must state.
         fingerprint: hex digest of all of it; equal rows give equal digests.
+        weights: weights of the labels of `train`, see `label_weights`; None if all are equal.
         chunked: all training rows if they are larger than memory; `train` then has some of them.
     """
 
     val_labels: bool = False
     fingerprint: str = ""
+    weights: Floats | None = None
     chunked: ChunkedRows | None = None
 
     @property

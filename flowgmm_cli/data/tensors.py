@@ -139,6 +139,7 @@ class Tensors:
         copies: encodings of changed texts under the view `weak` or `strong`, of D numbers, or F where the
             view goes on to change inputs.
         guide: class probabilities of simple methods, float32 `(N, K)`; None where no loss uses them.
+        weights: weights of labels in the loss, float32 `(N,)`, with mean 1; None if all are equal.
         store: all training rows if they are larger than memory; these are then some of them.
     """
 
@@ -150,6 +151,7 @@ class Tensors:
     copies: Mapping[str, TextCopies] = field(default_factory=dict)
     store: Store | None = None
     guide: Tensor | None = None
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -179,6 +181,7 @@ class Tensors:
             inputs,
             {name: copies[index] for name, copies in self.copies.items()},
             guide=None if self.guide is None else self.guide[index],
+            weights=None if self.weights is None else self.weights[index],
         )
 
     def to(self, device: torch.device) -> Tensors:
@@ -190,6 +193,7 @@ class Tensors:
             inputs=None if self.inputs is None else self.inputs.to(device),
             copies={name: table.to(device) for name, table in self.copies.items()},
             guide=None if self.guide is None else self.guide.to(device),
+            weights=None if self.weights is None else self.weights.to(device),
         )
 
     def is_finite(self) -> bool:

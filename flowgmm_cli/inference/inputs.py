@@ -170,9 +170,11 @@ def concatenate_rows(parts: Sequence[Rows]) -> Rows:
 
 
 def training_rows(rows: SplitData) -> Rows:
-    """Return the training and validation rows of a run in memory, without extra columns."""
+    """Return the training and validation rows of a run in memory."""
     parts = [part for part in (rows.train, rows.val) if part is not None]
-    return concatenate_rows([replace(part, extras={}) for part in parts])
+    shared = set.intersection(*(set(part.extras) for part in parts))
+    extras = [{name: part.extras[name] for name in shared} for part in parts]
+    return concatenate_rows([replace(part, extras=own) for part, own in zip(parts, extras, strict=True)])
 
 
 def add_inputs(own: Columns, rows: Rows, columns: Sequence[Column]) -> Columns:

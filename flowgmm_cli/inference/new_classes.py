@@ -63,6 +63,7 @@ def write_classes(
     if rows.test is not None:
         splits["test"], cells["test"] = rows.test, _labels(rows.test.labels, rows.class_names)
         files["test"] = target.with_name(f"{target.stem}_test{suffix}")
+    weight = str(dict(recipe.data.config).get("weight"))
     id_name, label = (_free_name(name, rows.columns) for name in ("id", "label"))
     if suffix == ".npz":
         column = rows.columns[0]
@@ -78,8 +79,10 @@ def write_classes(
     else:
         for split, part in splits.items():
             table = {name: _plain_cells(part, column) for column in rows.columns if (name := column.name)}
+            table |= {weight: pile.extras[weight]} if split == "train" and weight in pile.extras else {}
             _write(files[split], {id_name: part.ids.astype(object), **table, label: cells[split]})
         source = _table_source(rows.columns, files, id_name, label)
+        source |= {"weight": weight} if weight in pile.extras else {}
     values = recipe.to_stored()
     values["data"] = {**source, **_common_settings(recipe, source)}
     write_text(target, write_yaml(values))

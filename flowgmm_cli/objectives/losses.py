@@ -51,11 +51,12 @@ class Hybrid:
         """Return `labelled` (0 without labelled rows) and `unlabelled`, the density of all rows."""
         labelled, other = batch.student["labelled"], batch.student[self.config.rows]
         log_prob = torch.cat([labelled.log_prob(), other.log_prob()])
-        logits = labelled.joint_log_prob / self.temperature
-        # The sum over no rows is 0 where their mean would be NaN.
-        cross_entropy = F.cross_entropy(logits, batch.labels, reduction="sum") / max(1, len(batch.labels))
+        logits, classes = labelled.joint_log_prob / self.temperature, labelled.class_log_prob.shape[1]
+        losses = F.cross_entropy(logits, batch.labels, reduction="none")
+        if self.config.label_noise and classes > 1:
+            losses = add_label_noise(losses, self.config.label_noise, classes)
         return {
-            "labelled": self.config.labelled * cross_entropy,
+            "labelled": self.config.labelled * mean_over_rows(losses, batch.weights),
             "unlabelled": -self.config.density / self.divisor * log_prob.mean(),
         }
 
@@ -107,6 +108,28 @@ class Joint:
         joint = by_class.gather(1, batch.labels[:, None])[:, 0] + labelled.log_det
         marginal = batch.student["weak"].log_prob()
         return {
-            "labelled": -self.labelled / self.divisor * joint.sum() / max(1, len(joint)),
+            "labelled": -self.labelled / self.divisor * mean_over_rows(joint, batch.weights),
             "unlabelled": -self.unlabelled / self.divisor * marginal.sum() / max(1, len(marginal)),
         }
+
+
+def add_label_noise(losses: Tensor, noise: float, classes: int) -> Tensor:
+    r"""Return the negative log-likelihood of labels of which a share is wrong.
+
+    .. math:: -\log\Big((1 - \epsilon) \, p_y + \frac{\epsilon}{K - 1} (1 - p_y)\Big)
+
+    A label that the model finds unlikely then has little influence: it is taken for one of the wrong ones
+    (Mnih and Hinton, 2012; the symmetric case of the forward correction of Patrini et al., 2017).
+
+    Args:
+        losses: negative log-probabilities of the labels, `(N,)`.
+        noise: share of wrong labels, below (K - 1) / K.
+        classes: K, at least 2.
+    """
+    other = noise / (classes - 1)  # probability of each wrong class
+    return -torch.logaddexp(math.log1p(-noise - other) - losses, losses.new_tensor(math.log(other)))
+
+
+def mean_over_rows(values: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the mean over rows of values times weights, whose mean over all rows is 1; 0 without rows."""
+    return (values if weights is None else values * weights).sum() / max(1, len(values))

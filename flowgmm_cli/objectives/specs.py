@@ -19,6 +19,7 @@ class HybridConfig(Config):
         "strong", description="view of the unlabelled rows whose density is learned"
     )
     per_dimension: bool = Field(True, description="divide the density term by D")
+    label_noise: float = Field(0.0, ge=0, lt=0.5, description="share of wrong labels among the labelled rows")
 
 
 class JointConfig(Config):

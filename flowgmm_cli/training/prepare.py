@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
+
 from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.data.images.arrays import LazyPixels
 from flowgmm_cli.data.out_of_core import build_store
@@ -135,6 +137,8 @@ def _transform(
                 )
             store, notes = build_store(rows, preprocessor, context, with_inputs=with_inputs)
             train, rows = replace(train, store=store), replace(rows, notes=(*rows.notes, *notes))
+    if rows.weights is not None:
+        train = replace(train, weights=torch.from_numpy(rows.weights).float())
     val = None if rows.val is None else transform(rows.val, "val")
     test = preprocessor.apply(rows.test, context) if rows.test is not None else None
     return PreparedData(rows, preprocessor, train, val, test)

@@ -87,6 +87,7 @@ class TrainingStep(nn.Module):
             epoch=epoch,
             generator=generator,
             guide=unlabelled.guide,
+            weights=labelled.weights,
         )
         terms = dict(self.objective(model, teacher, batch))
         for weight, regulariser in self.regularisers:

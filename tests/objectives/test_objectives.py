@@ -8,12 +8,13 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch.distributions import Independent, Normal
+from torch.nn.functional import cross_entropy
 
 from flowgmm_cli.api import Batch, Latents
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.objectives.losses import Hybrid, Joint
+from flowgmm_cli.objectives.losses import Hybrid, Joint, add_label_noise
 from flowgmm_cli.objectives.specs import HybridConfig, JointConfig
 from flowgmm_cli.training.step import TrainingStep
 
@@ -23,7 +24,9 @@ def latents(class_log_prob: list[list[float]], log_det: list[float]) -> Latents:
     return Latents(torch.zeros(len(rows), 3), torch.tensor(log_det, dtype=torch.float64), rows)
 
 
-def batch(labelled: Latents, labels: list[int], **student: Latents) -> Batch:
+def batch(
+    labelled: Latents, labels: list[int], weights: list[float] | None = None, **student: Latents
+) -> Batch:
     none = torch.empty(0, 3)
     return Batch(
         labelled=none,
@@ -35,6 +38,7 @@ def batch(labelled: Latents, labels: list[int], **student: Latents) -> Batch:
         step=0,
         epoch=0.0,
         generator=torch.Generator(),
+        weights=None if weights is None else torch.tensor(weights),
     )
 
 
@@ -66,6 +70,35 @@ def test_terms_of_hybrid_are_those_worked_out_by_hand(
     log_prob = [-1 + math.log1p(math.exp(-2)) + 0.5, -2 + math.log(2) - 0.5, -1 + math.log(2) + 2]
     assert float(terms["unlabelled"]) == pytest.approx(-sum(log_prob) / 3 / divisor)
     assert set(terms) == {"labelled", "unlabelled"}
+
+
+def test_weights_count_in_the_labelled_term_alone() -> None:
+    parts = {"strong": STRONG, "weak": SINGLE}
+    joint = Joint(JointConfig(), features=2, labelled=10, unlabelled=30)
+    for loss in (objective(), joint):
+        first, second = (
+            loss(None, None, batch(LABELLED.rows(slice(k, k + 1)), [1 - k], **parts))["labelled"]
+            for k in (0, 1)
+        )
+        terms = loss(None, None, batch(LABELLED, [1, 0], [0.5, 1.5], **parts))
+        plain = loss(None, None, batch(LABELLED, [1, 0], **parts))
+        assert float(terms["labelled"]) == pytest.approx(float(0.5 * first + 1.5 * second) / 2)
+        assert terms["unlabelled"] == plain["unlabelled"]
+
+
+def test_a_share_of_wrong_labels_is_worked_out_by_hand() -> None:
+    logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 5.0, 0.0]], dtype=torch.float64)
+    rows = Latents(torch.zeros(2, 3), torch.zeros(2, dtype=torch.float64), logits)
+    loss = objective(temperature=1.0, label_noise=0.3)
+    terms = loss(None, None, batch(rows, [0, 0], strong=STRONG))
+    p = torch.softmax(logits, dim=1)[:, 0].tolist()
+    by_hand = [-math.log(0.7 * p_y + 0.3 / 2 * (1 - p_y)) for p_y in p]
+    assert float(terms["labelled"]) == pytest.approx(sum(by_hand) / 2)
+    # a label that the model is sure is wrong pulls no more
+    logits = torch.tensor([[0.0, 40.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    add_label_noise(cross_entropy(logits, torch.tensor([0]), reduction="none"), 0.3, 3).sum().backward()
+    assert logits.grad is not None
+    assert float(logits.grad.abs().max()) < 1e-10
 
 
 def test_without_labelled_rows_only_the_density_counts() -> None:

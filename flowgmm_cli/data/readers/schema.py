@@ -65,7 +65,7 @@ class InputSchema:
         config = data.config
         values = dict(config)
         text: str | list[str] | None = values.get("text")
-        marker = config.labels.column if isinstance(config, DataConfig) else None
+        extras = config.extra_columns if isinstance(config, DataConfig) else []
         pairs = [
             (name, values.get(y))
             for x, y in (("x_test", "y_test"), ("x", "y"))
@@ -81,7 +81,7 @@ class InputSchema:
             arrays=tuple(pairs),
             codes=tuple(values.get("class_names") or ()),
             unlabelled=frozenset([none] if isinstance(none := values.get("unlabelled", ()), str) else none),
-            known=frozenset([*values.get("drop", ()), *([marker] if marker else [])]),
+            known=frozenset([*values.get("drop", ()), *extras]),
             ranges=dict(ranges or {}),
             resize=config.resize if isinstance(config, ImagesConfig) else "error",
         )

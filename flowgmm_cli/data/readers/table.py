@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -226,9 +226,9 @@ class Table:
         by_code = {str(code): class_name for code, class_name in enumerate(names)}
         return np.array([by_code.get(cell) for cell in cells], dtype=object)
 
-    def marker_cells(self, marker: str | None) -> dict[str, Strings]:
-        """Return the cells of the column that marks labelled rows, by its name; {} without it."""
-        return {marker: strings(self.data[marker])} if marker in self.names else {}
+    def extra_cells(self, names: Iterable[str]) -> dict[str, Strings]:
+        """Return the cells of the columns that there are, by name; for `DataConfig.extra_columns`."""
+        return {name: strings(self.data[name]) for name in names if name in self.names}
 
     def locate(self, position: int) -> tuple[str, str]:
         """Return the file of a row, and its place as in `RawBatch.locate`."""

@@ -97,7 +97,7 @@ class CsvSource:
             return 0
         head = self._read_head(reader).data
         used = {*(config.features or ()), *self._texts}
-        used = used or set(reader.names) - {config.label, str(config.id), *config.drop}
+        used = used or set(reader.names) - {config.label, str(config.id), *config.extra_columns, *config.drop}
         rows = reader.rows
         if rows is None:
             packed = any(stamp.path.suffix in COMPRESSED for stamp in reader.files)
@@ -172,8 +172,8 @@ class CsvSource:
     def _build_rows(self, split: str, table: Table, columns: tuple[Column, ...], codes: Ints) -> Rows:
         """Return the rows of a table, without those of which a cell does not fit its column."""
         cells, errors = self._parse_cells(columns, table)
-        marks = table.marker_cells(self._config.labels.column)
-        rows = Rows(cells, codes, self._read_ids(split, table), marks)
+        extras = table.extra_cells(self._config.extra_columns)
+        rows = Rows(cells, codes, self._read_ids(split, table), extras)
         if not errors:
             return rows
         faulty = FaultyRows(table.where, self._config.on_error)
@@ -186,7 +186,9 @@ class CsvSource:
         for key in ("drop", "categorical"):
             for name in getattr(config, key) or ():
                 table.column(name, key=f"data.{key}")
-        reserved = {config.label, config.id, config.labels.column, *config.drop}
+        if config.weight is not None:
+            table.column(config.weight, key="data.weight")
+        reserved = {config.label, config.id, *config.extra_columns, *config.drop}
         parts = self._texts
         _require_texts(table, parts)
         for name in (*parts, *(config.features or ())):

@@ -82,8 +82,8 @@ class ImageFolder:
             if root and split == "train":
                 names += [name for name in images if _top(name) in self._unlabelled - set(roots.values())]
             extras = {"path": np.array(names, dtype=object)}
-            if table is not None and table.marks is not None:
-                extras[str(self._config.labels.column)] = _look_up(names, table.marks)
+            for name, cells in table.extras.items() if table is not None else ():
+                extras[name] = _look_up(names, cells)
             encoded = EncodedImages.in_folder(self._folder, names)
             splits[split] = ImageSplit(encoded, _look_up(names, labels), extras["path"], extras)
         unused = sorted({_top(name) or name for name in images} - set(roots.values()) - self._unlabelled)
@@ -145,7 +145,7 @@ class ImageFolder:
             note=self._note,
             label=config.label,
             file=config.file,
-            marker=config.labels.column,
+            extras=config.extra_columns,
             on_error=config.damage_policy,
             required=config.labels_file is not None or path.stem != "metadata",
         )
@@ -182,11 +182,11 @@ class ImageLabels:
 
     Attributes:
         labels: image -> label, None where the cell is empty.
-        marks: image -> cell of the column that marks labelled rows; None if the table lacks it.
+        extras: cells of further columns, image -> cell, by column.
     """
 
     labels: Mapping[str, str | None]
-    marks: Mapping[str, str | None] | None
+    extras: Mapping[str, Mapping[str, str | None]]
 
 
 def find_tables(listing: Listing, folders: Iterable[str]) -> dict[str, str]:
@@ -208,7 +208,7 @@ def read_labels(
     note: Note,
     label: str = "label",
     file: str | None = None,
-    marker: str | None = None,
+    extras: Sequence[str] = (),
     on_error: OnError | None = "keep",
     required: bool = False,
 ) -> ImageLabels | None:
@@ -217,8 +217,8 @@ def read_labels(
     Args:
         images: paths of images in a folder. The table may name one without its suffix.
         root: folder, in that folder, that paths in the table are relative to.
-        label, file, marker: columns of labels, of paths (None tries the usual names) and of marks of labelled
-            rows (optional in the table).
+        label, file: columns of labels and of paths (None tries the usual names).
+        extras: further columns, optional in the table.
         on_error: policy for rows that cannot be read, and in a required table for those that name no image.
 
     Raises:
@@ -247,10 +247,10 @@ def read_labels(
         faulty.finish(len(files), note)
     if len(rows) < len(images):
         note(f"{path.name} does not name {len(images) - len(rows):,} of {len(images):,} images")
-    marks = table.marker_cells(marker).get(marker or "")
+    more = table.extra_cells(extras).items()
     return ImageLabels(
         {image: cells[row] for image, row in rows.items()},
-        None if marks is None else {image: marks[row] for image, row in rows.items()},
+        {name: {image: values[row] for image, row in rows.items()} for name, values in more},
     )
 
 

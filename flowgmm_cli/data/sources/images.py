@@ -251,7 +251,7 @@ def read_table_images(tables: dict[str, Table], config: ImagesConfig) -> dict[st
         none = np.full(len(cells), None)
         labels = none if split == "unlabelled" else table.label_strings(config.label)
         images = EncodedImages(table.where, ids.tolist(), list(cells))
-        splits[split] = ImageSplit(images, labels, ids, table.marker_cells(config.labels.column))
+        splits[split] = ImageSplit(images, labels, ids, table.extra_cells(config.extra_columns))
     if (more := splits.pop("unlabelled", None)) is not None:
         train, none = splits["train"], more.labels
         splits["train"] = ImageSplit(

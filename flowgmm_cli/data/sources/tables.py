@@ -133,7 +133,7 @@ class HfTextSource:
         splits = {}
         for split, table in tables.items():
             column = texts([table.column(part, key="data.text") for part in parts])
-            extras = table.marker_cells(config.labels.column)
+            extras = table.extra_cells(config.extra_columns)
             splits[split] = Rows({name: column}, labels[split], row_ids(split, len(column)), extras)
         return SourceData((Column(name, "text"),), class_names, splits, tuple(notes))
 
