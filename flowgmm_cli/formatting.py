@@ -48,6 +48,18 @@ def format_duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def format_size(size: int) -> str:
+    """Format a number of bytes.
+
+    >>> format_size(512), format_size(3_400_000)
+    ('512 B', '3.4 MB')
+    """
+    for power, unit in ((9, "GB"), (6, "MB"), (3, "kB")):
+        if size >= 10**power:
+            return f"{format_number(size / 10**power)} {unit}"
+    return f"{size} B"
+
+
 def format_time_left(seconds: float) -> str:
     """Format an estimate of the time left, as roughly as it is known.
 

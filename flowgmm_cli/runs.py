@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from flowgmm_cli.errors import FlowgmmError, RecipeError, RunError, did_you_mean
 from flowgmm_cli.files import file_digest, temporary_path, write_json, write_text
+from flowgmm_cli.hub import fetch_run, is_address
 from flowgmm_cli.messages import quote
 from flowgmm_cli.metrics_log import read_metrics
 from flowgmm_cli.processes import is_alive, lock_file
@@ -235,16 +236,22 @@ def find_run(
     given: str | None,
     environ: Mapping[str, str] | None = None,
     note: Callable[[str], None] = lambda text: None,
+    *,
+    offline: bool = False,
 ) -> tuple[Run, str]:
     """Return the run of a command, and the way it was selected; `note` is that of `list_runs`.
 
     The first of these counts: `given`, `$FLOWGMM_RUN`, the newest finished run under `./runs`. A last path
-    component `latest` means the newest finished run of that folder.
+    component `latest` means the newest finished run of that folder, and `hf://owner/name` a run of the hub.
 
     Raises:
+        PluginError: a package that a run of the hub needs is not installed.
         RunError: there is no such run.
     """
     environ = os.environ if environ is None else environ
+    if is_address(address := given or environ.get("FLOWGMM_RUN") or ""):
+        folder, commit = fetch_run(address, offline=offline, note=note)
+        return open_run(folder), f"{address}, commit {commit[:7]}"
     if given:
         path, how = Path(given).expanduser(), "as given"
     elif environ.get("FLOWGMM_RUN"):

@@ -36,6 +36,7 @@ COMMANDS = {
     "curve": "Accuracy against the number of labels, with its spread over seeds, beside simple baselines.",
     "sweep": "Train every combination of some settings, each with every seed, and rank them.",
     "runs": "List, show and compare training runs.",
+    "push": "Send a run to the Hugging Face Hub, from where `hf://owner/name` reads it.",
     "recipes": "List, show, copy and validate recipes.",
     "plugins": "List, describe, make and test components, built in and installed.",
     "doctor": "Report versions, devices, folders and plugin problems, to read or to paste into an issue.",

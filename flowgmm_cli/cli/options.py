@@ -202,7 +202,9 @@ FailUnder = Annotated[
 Run = Annotated[
     str | None,
     typer.Argument(
-        metavar="RUN", help="Run directory; else $FLOWGMM_RUN, else the newest finished run under ./runs."
+        metavar="RUN",
+        help="Run directory or hf://owner/name[@revision]; else $FLOWGMM_RUN, else the newest finished run "
+        "under ./runs.",
     ),
 ]
 RowsArgument = Annotated[

@@ -111,7 +111,7 @@ def compare_runs(
     folders = {Path(word).resolve() for word in runs if not Path(word).is_symlink()}
     # `runs/csv/*` names the newest run and the link to it
     words = [word for word in runs if not Path(word).is_symlink() or Path(word).resolve() not in folders]
-    selected = [find_run(word, note=output.note)[0] for word in words]
+    selected = [find_run(word, note=output.note, offline=output.settings.offline)[0] for word in words]
     counts = Counter(str(run.path) for run in selected)
     if repeated := sorted(path for path, count in counts.items() if count > 1):
         raise UsageError(f"a run is named twice: {repeated[0]}", hint="name each run once")

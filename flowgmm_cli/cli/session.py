@@ -42,7 +42,7 @@ def select_run(argument: str | None, flag: str | None) -> Run:
 
     if argument and flag and argument != flag:
         raise UsageError(f"two runs were named: {argument} and {flag}", hint="name one of them")
-    run, how = find_run(argument or flag, note=output.note)
+    run, how = find_run(argument or flag, note=output.note, offline=output.settings.offline)
     output.note(f"run     {run.path} ({how})")
     return run
 

@@ -125,7 +125,7 @@ def train(
         for line in loaded.origin.notes:
             output.note(line)
         if from_ is not None:
-            start = find_run(from_, note=output.note)[0]
+            start = find_run(from_, note=output.note, offline=output.settings.offline)[0]
             start.require_finished()
     else:
         hint = f"flowgmm train RECIPE --from {quote(from_)}" if from_ else "flowgmm recipes list"

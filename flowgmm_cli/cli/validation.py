@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flowgmm_cli.data.readers.byte_source import require_file
 from flowgmm_cli.errors import GateError, RunError, UsageError, did_you_mean
+from flowgmm_cli.hub import is_address
 from flowgmm_cli.messages import quote
 
 
@@ -39,7 +40,7 @@ def _is_input(word: str) -> bool:
     path = Path(word).expanduser()
     if word == "-" or word.lstrip().startswith("{") or path.is_file():
         return True
-    if path.exists() or not re.fullmatch(r"\.[a-z]{2,}\d?", path.suffix.lower()):
+    if path.exists() or is_address(word) or not re.fullmatch(r"\.[a-z]{2,}\d?", path.suffix.lower()):
         return False
     return glob.has_magic(word) or require_file(word).is_file()
 

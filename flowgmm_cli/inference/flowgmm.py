@@ -292,7 +292,8 @@ def load(
 
     Args:
         run: `str` or path of a run directory; a last component `latest` means the newest finished run of that
-            folder. None takes `$FLOWGMM_RUN`, or else the newest finished run under `./runs`.
+            folder, and `hf://owner/name[@revision]` a run of the Hugging Face Hub. None takes
+            `$FLOWGMM_RUN`, or else the newest finished run under `./runs`.
         device: `auto`, `cpu` or `cuda`.
         offline: True never uses the network.
         note: function of a `str`, such as `print`, that receives each message which the command line would
@@ -304,7 +305,7 @@ def load(
     """
     from flowgmm_cli.data.cache import user_cache_dir
 
-    directory, _ = find_run(None if run is None else os.fspath(run))
+    directory, _ = find_run(None if run is None else os.fspath(run), offline=offline, note=note)
     context = DataContext(offline=offline, cache_dir=str(user_cache_dir()), note=note)
     return FlowGMM(directory, TrainedModel.load(directory.path, context=context), context, device=device)
 
