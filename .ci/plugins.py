@@ -35,7 +35,7 @@ def flowgmm(*words: str, code: int = 0, folder: str | None = None) -> subprocess
 def main() -> None:
     """List, test, train, uninstall."""
     projects = [tomllib.loads((Path(one) / "pyproject.toml").read_text())["project"] for one in sys.argv[1:]]
-    packages = {project["name"] for project in projects}
+    packages = {project["name"] for project in projects if "entry-points" in project}
     listed: list[dict[str, Any]] = json.loads(flowgmm("plugins", "list", "--check", "--json").stdout)[
         "plugins"
     ]

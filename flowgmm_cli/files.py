@@ -51,17 +51,44 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     If the block raises an error, the temporary file and new folders are removed and the old file stays
     unchanged. The new file has the permissions of any new file, as the umask sets them.
     """
+    with _make_parents(path):
+        temporary = temporary_path(path)
+        try:
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Make a temporary folder that becomes `path`, a new folder, when the block succeeds.
+
+    If the block raises an error, the temporary folder and new parents are removed.
+    """
+    with _make_parents(path):
+        temporary = temporary_path(path)
+        temporary.mkdir()
+        try:
+            yield temporary
+            temporary.rename(path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def _make_parents(path: Path) -> Iterator[None]:
+    """Make the folders above `path`, and remove the new ones after an error."""
     new_folders = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_path(path)
     try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        yield
     except BaseException:
-        temporary.unlink(missing_ok=True)
         with suppress(OSError):  # another process has written to the folder
             for folder in new_folders:
                 folder.rmdir()

@@ -96,9 +96,10 @@ class Model(nn.Module):
         """
         log_joint = latents.class_log_prob
         parts = list(iterate_batches(len(log_joint), max(1, _BLOCK // log_joint.shape[1]))) or [slice(0)]
-        return torch.cat([self._temper(log_joint[part]) for part in parts])
+        return torch.cat([self.calibrate(log_joint[part]) for part in parts])
 
-    def _temper(self, log_joint: Tensor) -> Tensor:
+    def calibrate(self, log_joint: Tensor) -> Tensor:
+        """Return calibrated `log p(k | x)` of joint log-densities `(N, K)`, see `log_posterior`."""
         log_joint = log_joint if log_joint.device.type == "mps" else log_joint.double()
         log_posterior = torch.log_softmax(log_joint / self.temperature.to(log_joint.device), dim=1)
         noise = self.noise.to(log_posterior)
@@ -118,7 +119,7 @@ class Model(nn.Module):
         over the nameless components m, with all components in the softmax and `temperature` T.
         """
         if latents.unknown_log_prob is None:
-            return latents.log_det.new_zeros(len(latents.log_det))
+            return torch.zeros_like(latents.log_det)
         joint = latents.joint_log_prob / self.temperature.to(latents.joint_log_prob.device)
         return torch.softmax(joint, dim=1)[:, latents.class_log_prob.shape[1] :].sum(1)
 

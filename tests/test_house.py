@@ -128,7 +128,8 @@ def test_packages_import_nothing_by_themselves() -> None:
 def test_every_library_that_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    texts = [*project["dependencies"], *extras["text"], *extras["image"], *extras["trackers"]]
+    texts = [*project["dependencies"], *extras["text"], *extras["image"], *extras["onnx"]]
+    texts += extras["trackers"]
     declared = {re.split(r"[^\w-]", text)[0] for text in texts}
     imported = set().union(*map(imports, MODULES)) - sys.stdlib_module_names - {"flowgmm_cli"}
     required = {DISTRIBUTIONS.get(PARTS.get(name, name), PARTS.get(name, name)) for name in imported}

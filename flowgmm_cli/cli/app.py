@@ -25,6 +25,9 @@ COMMANDS = {
         "Find groups of kinds without a name among unlabelled rows, with the words or columns that mark them."
     ),
     "labels": "List labels that look wrong, or import labels from an annotation tool.",
+    "export": (
+        "Export a model to a folder that runs without PyTorch and flowgmm: it classifies, scores and embeds."
+    ),
     "report": "Write a page about a run: results, curves, figures, samples, settings. It needs no network to "
     "be read.",
     "check": (

@@ -23,7 +23,7 @@ class JointEncoder:
     """
 
     def __init__(self, parts: Sequence[Encoder], weights: Sequence[float]) -> None:
-        self.parts, self._weights = tuple(parts), tuple(weights)
+        self.parts, self.weights = tuple(parts), tuple(weights)
         self.dim = sum(part.dim for part in parts)
 
     def fit(self, texts: Sequence[str]) -> None:
@@ -39,7 +39,7 @@ class JointEncoder:
     def join(self, vectors: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
         """Scale the vectors of each encoder, `(N, dim of the part)`, and join them."""
         scaled, length = [], (self.dim / len(self.parts)) ** 0.5
-        for part, weight in zip(vectors, self._weights, strict=True):
+        for part, weight in zip(vectors, self.weights, strict=True):
             lengths = np.linalg.norm(part, axis=1, keepdims=True)
             scaled.append(part * np.float32(length * weight) / np.where(lengths > 0, lengths, 1))
         return np.concatenate(scaled, axis=1)

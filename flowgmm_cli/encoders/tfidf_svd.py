@@ -32,7 +32,7 @@ class TfidfSvdEncoder:
 
     def __init__(self, config: TfidfSvdConfig) -> None:
         self.dim = config.dim
-        self._config = config
+        self.config = config
         self._vocabulary: dict[str, int] = {}
         self._idf = torch.zeros(0)
         self._table = torch.zeros(0, config.dim)  # singular vectors, by n-gram
@@ -50,22 +50,22 @@ class TfidfSvdEncoder:
             places = np.linspace(0, len(texts) - 1, MAX_FIT_TEXTS).astype(np.int64).tolist()
             texts = [texts[place] for place in places]
         frequency = Counter(term for text in texts for term in set(self._terms(text)))
-        common = [item for item in frequency.items() if item[1] >= self._config.min_df]
+        common = [item for item in frequency.items() if item[1] >= self.config.min_df]
         if not common:
             raise DataError(
-                f"no n-gram occurs in {self._config.min_df} of the training texts",
+                f"no n-gram occurs in {self.config.min_df} of the training texts",
                 hint="set min_df=1 in data.encoder, or check data.text",
             )
-        common = sorted(common, key=lambda item: (-item[1], item[0]))[: self._config.max_features]
+        common = sorted(common, key=lambda item: (-item[1], item[0]))[: self.config.max_features]
         self._vocabulary = {term: index for index, (term, _) in enumerate(common)}
         counts = torch.tensor([count for _, count in common])
         self._idf = torch.log((1 + len(texts)) / (1 + counts)) + 1
         lengths, terms, weights = self._weigh(texts)
         offsets = np.concatenate([[0], np.cumsum(lengths.numpy())])
         matrix = csr_matrix((weights.numpy(), terms.numpy(), offsets), shape=(len(texts), len(common)))
-        rank = min(self._config.dim, *matrix.shape)
+        rank = min(self.config.dim, *matrix.shape)
         _, singular, rows = randomized_svd(
-            matrix, rank, n_iter=_POWER_ITERATIONS, random_state=self._config.seed
+            matrix, rank, n_iter=_POWER_ITERATIONS, random_state=self.config.seed
         )
         # Directions in which the texts do not vary are rounding noise, which scaling would amplify.
         self._set_components(rows[singular > MIN_SINGULAR_VALUE * singular[0]].astype(np.float16))
@@ -106,7 +106,7 @@ class TfidfSvdEncoder:
     def _terms(self, text: str) -> Iterator[str]:
         """Yield the n-grams of the words of a text."""
         words = _WORD.findall(text.lower())
-        shortest, longest = self._config.ngrams
+        shortest, longest = self.config.ngrams
         for size in range(shortest, longest + 1):
             if size == 1:
                 yield from words

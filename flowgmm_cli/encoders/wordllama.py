@@ -25,11 +25,16 @@ CHUNK_TEXTS = 1024  # tokenised at once
 
 
 class WordLlamaEncoder:
-    """Mean of static token vectors; needs no fitting. A text without tokens is the zero vector."""
+    """Mean of static token vectors; needs no fitting. A text without tokens is the zero vector.
+
+    Attributes:
+        tokenizer: splits texts into tokens.
+        table: vectors of the tokens, float32 `(vocabulary, dim)`.
+    """
 
     def __init__(self, config: WordLlamaConfig) -> None:
         self.dim: int = config.dim
-        self._tokenizer, self._table = _load_model(self.dim)
+        self.tokenizer, self.table = _load_model(self.dim)
 
     def fit(self, texts: Sequence[str]) -> None:
         """Do nothing: the vectors are pretrained."""
@@ -40,13 +45,13 @@ class WordLlamaEncoder:
         for start in range(0, len(texts), CHUNK_TEXTS):
             # Tokens of all texts lie end to end: padding to the longest text, as the package's own `embed`
             # does, would need gigabytes for one very long document.
-            encodings = self._tokenizer.encode_batch_fast(
+            encodings = self.tokenizer.encode_batch_fast(
                 list(texts[start : start + CHUNK_TEXTS]), add_special_tokens=False
             )
             tokens = [encoding.ids for encoding in encodings]
             lengths = torch.tensor([len(ids) for ids in tokens])
             flat = torch.tensor([token for ids in tokens for token in ids], dtype=torch.int64)
-            pooled = embedding_bag(flat, self._table, lengths.cumsum(0) - lengths, mode="mean")
+            pooled = embedding_bag(flat, self.table, lengths.cumsum(0) - lengths, mode="mean")
             vectors[start : start + len(tokens)] = pooled.numpy()
         return vectors
 

@@ -37,8 +37,8 @@ LABELS_ALONE = {"label_posterior", "label_distance", "label_angle"}
 """Scores that use neither the model nor unlabelled rows."""
 _SIMILAR = 0.1  # AUROC behind the best score of the family that is averaged with it
 _TRUSTED = 0.8  # AUROC from which on a family counts in full
-_RARE = math.log(20)
-_RARE_WEIGHT = 2.0
+RARE, RARE_WEIGHT = math.log(20), 2.0
+"""Rarity from which on rows count for a family that is not trusted, and its factor."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Blend:
         total = 0.0
         for family in self.families:
             rarity = np.mean([self.tails[name](values[name]) for name in family.scores], axis=0)
-            rare = _RARE_WEIGHT * np.maximum(rarity - _RARE, 0)
+            rare = RARE_WEIGHT * np.maximum(rarity - RARE, 0)
             total = total + (family.weight * rarity if family.weight else rare)
         return to_finite(np.asarray(total))
 

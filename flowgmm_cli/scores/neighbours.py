@@ -17,7 +17,8 @@ from flowgmm_cli.scores.specs import KnnConfig
 
 _BATCH_ROWS = 512  # rows whose distances to all references are in memory at a time
 _MAX_VALUES = 4_000_000  # numbers stored of the references: 16 MB
-_MAX_COORDINATE = 1e15  # the square of a larger number, times a reference, might overflow float32
+MAX_COORDINATE = 1e15
+"""The square of a larger number, times a reference, might overflow float32."""
 
 
 class NearestRows(ArrayScore, ABC):
@@ -65,7 +66,7 @@ class NearestRows(ArrayScore, ABC):
         result = np.empty(len(vectors))
         for batch in iterate_batches(len(vectors), _BATCH_ROWS):
             values = self._scale(to_numpy(vectors[batch]))
-            clipped = np.clip(np.nan_to_num(values), -_MAX_COORDINATE, _MAX_COORDINATE).astype(np.float32)
+            clipped = np.clip(np.nan_to_num(values), -MAX_COORDINATE, MAX_COORDINATE).astype(np.float32)
             # |x - r|^2 / 2 without |x|^2, which is the same for all r
             order = torch.addmm(half_norms, torch.from_numpy(clipped), references.T, alpha=-1)
             nearest = order.topk(k, dim=1, largest=False).indices.numpy()

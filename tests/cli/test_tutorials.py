@@ -1,7 +1,8 @@
 """The pages that readers follow work from top to bottom and print what they show.
 
-A `python` block with a title is a file, one without is carried out, the lines of a `sh` block are commands, and
-each line of a `text` block occurs in what the block above it has printed: words are equal, figures are close.
+A `python` block with a title is a file, one without is carried out, the lines of a `sh` block are commands,
+and each line of a `text` block occurs in what the block above it has printed: words are equal, figures are
+close.
 """
 
 from __future__ import annotations
