@@ -64,7 +64,7 @@ class Guide:
 
     def _fit(self, x: FloatArray, labels: Labels, visible: Labels) -> Tensor:
         if not self.methods:
-            self.methods = {name: _build(name, self.classes, self.seed) for name in METHODS}
+            self.methods = {name: build_method(name, self.classes, self.seed) for name in METHODS}
             for method in self.methods.values():
                 method.fit(x, labels)
         hidden = np.flatnonzero((labels >= 0) & (visible < 0))
@@ -90,7 +90,8 @@ def uses_guide(recipe: Recipe) -> bool:
     return any(isinstance(term.config, GuideConfig) for term in recipe.regularisers)
 
 
-def _build(name: str, classes: int, seed: int) -> Any:
+def build_method(name: str, classes: int, seed: int) -> Any:
+    """Build a baseline with its default settings."""
     entry = registry().find("baseline", name)
     component = Component(kind="baseline", use=name, config=entry.spec().config())
     return registry().build(component, classes=classes, seed=seed)

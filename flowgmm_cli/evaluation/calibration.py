@@ -16,6 +16,8 @@ _BLOCK = 2**18  # entries of a temporary array; 2 MiB
 _LARGE_BLOCK = 2**22  # likewise, where sums over blocks are added up and round differently
 _BOUNDS = (1e-4, 1e6)  # of a temperature
 _NOISES = np.linspace(0.001, 0.25, 84)
+EXPECTED_NOISE = 0.05
+"""Share of labels that are taken for random before any is seen."""
 
 
 def fit_temperature(log_joint: FloatArray, labels: IntArray) -> float:
@@ -68,7 +70,9 @@ def fit_temperature(log_joint: FloatArray, labels: IntArray) -> float:
     return float(np.exp(log_temperature))
 
 
-def fit_temperature_and_noise(log_joint: FloatArray, labels: IntArray) -> tuple[float, float]:
+def fit_temperature_and_noise(
+    log_joint: FloatArray, labels: IntArray, *, expected: float = EXPECTED_NOISE
+) -> tuple[float, float]:
     r"""Fit the temperature T and noise :math:`\epsilon` that predict the labels best by
 
     .. math:: p(k \mid x) = (1 - \epsilon) \, \mathrm{softmax}_k(\log p(x, k) / T) + \epsilon / K
@@ -77,9 +81,9 @@ def fit_temperature_and_noise(log_joint: FloatArray, labels: IntArray) -> tuple[
     boundary; 3 % in the common test sets (Northcutt, Athalye and Mueller, 2021). A temperature alone can
     account for them only by a lower confidence in every row.
 
-    Maximises the likelihood of the labels, the penalty of `fit_temperature` and a prior Beta(6, 96) on the
-    noise, which has its mode at 5 % and counts for a hundred rows: fewer could hardly show it. Arguments and
-    errors are those of `fit_temperature`.
+    Maximises the likelihood of the labels, the penalty of `fit_temperature` and a beta prior on the noise,
+    which has its mode at `expected` and counts for a hundred rows: fewer could hardly show it. Other
+    arguments and errors are those of `fit_temperature`.
     """
     from scipy.optimize import minimize_scalar
 
@@ -97,7 +101,7 @@ def fit_temperature_and_noise(log_joint: FloatArray, labels: IntArray) -> tuple[
             p_true[part] = np.exp(log_p[np.arange(len(log_p)), truth[part]])
             mean_log_p[part] = log_p.mean(1)
         likelihood = np.maximum((1 - noises)[:, None] * p_true + noises[:, None] / classes, _TINY)
-        prior = 5 * np.log(noises) + 95 * np.log1p(-noises)
+        prior = 100 * (expected * np.log(noises) + (1 - expected) * np.log1p(-noises))
         return np.asarray(-np.log(likelihood).sum(1) - share * mean_log_p.sum() - prior)
 
     def minimise(noises: FloatArray, low: float, high: float) -> tuple[float, float]:
@@ -110,12 +114,13 @@ def fit_temperature_and_noise(log_joint: FloatArray, labels: IntArray) -> tuple[
         )
         return float(best.fun), float(best.x)
 
+    grid = _NOISES * max(1.0, 2 * expected / _NOISES[-1])
     low, high = np.log(start) - 5, np.log(start) + 0.5
     steps = np.linspace(low, high, 23)  # a wide search first, since the loss may have several minima
-    middle = int(np.argmin([losses(step, _NOISES).min() for step in steps]))
-    _, near = minimise(_NOISES, steps[max(middle - 1, 0)], steps[min(middle + 1, len(steps) - 1)])
-    place = int(losses(near, _NOISES).argmin())
-    fits = [(*minimise(noise, low, high), *noise) for noise in _NOISES[max(place - 2, 0) : place + 3, None]]
+    middle = int(np.argmin([losses(step, grid).min() for step in steps]))
+    _, near = minimise(grid, steps[max(middle - 1, 0)], steps[min(middle + 1, len(steps) - 1)])
+    place = int(losses(near, grid).argmin())
+    fits = [(*minimise(noise, low, high), *noise) for noise in grid[max(place - 2, 0) : place + 3, None]]
     _, log_temperature, noise = min(fits)
     return float(np.exp(log_temperature)), float(noise)
 

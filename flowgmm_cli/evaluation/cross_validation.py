@@ -110,6 +110,14 @@ class BaselineData:
         p = self.predictions[self.chosen[-1]][counted]
         return np.asarray(p[np.arange(len(p)), self.labels[held_out[counted]]])
 
+    def predict_held_out(self) -> tuple[Index, FloatArray] | None:
+        """Return positions and cross-validated probabilities `(n, K)` of rows under the last search's choice.
+
+        None if cross-validation is impossible.
+        """
+        held_out, counted = self._select_held_out(NO_ROWS)
+        return (held_out, self.predictions[self.chosen[-1]]) if counted.any() else None
+
     def _select_held_out(self, ignore: Index) -> tuple[Index, npt.NDArray[np.bool_]]:
         """Return the positions of held-out rows, split after split, and a mask of those that count."""
         held_out = np.concatenate([NO_ROWS, *(rows for _, rows in self.splits)])

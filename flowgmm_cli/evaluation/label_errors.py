@@ -79,17 +79,28 @@ def load_label_errors(run: Run) -> LabelErrors:
 
 
 def find_label_errors(predictions: CrossFittedPredictions) -> LabelErrors:
-    r"""Find labels that look wrong by confident learning (Northcutt, Jiang and Chuang, 2021).
-
-    The threshold of a class is the mean probability that the rows with its label have for it. A label looks
-    wrong if, among the classes whose probability reaches their threshold, another class is the likeliest.
-    """
+    """Find the labels that look wrong by `suggest_classes`, the least likely first."""
     p, labels = np.exp(predictions.log_probabilities), predictions.labels
-    confident = p >= class_thresholds(p, labels) - _ROUNDING
-    suggested = np.where(confident, p, -1.0).argmax(1)
-    places = np.flatnonzero(confident.any(1) & (suggested != labels))
+    suggested = suggest_classes(p, labels)
+    places = np.flatnonzero(suggested >= 0)
     places = places[np.argsort(p[places, labels[places]], kind="stable")]
     return LabelErrors(predictions, places, suggested[places])
+
+
+def suggest_classes(p: Floats, labels: Ints) -> Ints:
+    """Return another class for each label that looks wrong, -1 for the others, by confident learning.
+
+    The threshold of a class is the mean probability that the rows with its label have for it. A label looks
+    wrong if, among the classes whose probability reaches their threshold, another class is the likeliest
+    (Northcutt, Jiang and Chuang, 2021).
+
+    Args:
+        p: probabilities `(N, K)` of models that have not seen the labels.
+        labels: classes `(N,)`.
+    """
+    confident = p >= class_thresholds(p, labels) - _ROUNDING
+    likeliest = np.where(confident, p, -1.0).argmax(1)
+    return np.where(confident.any(1) & (likeliest != labels), likeliest, -1)
 
 
 def class_thresholds(p: Floats, labels: Ints) -> Floats:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowgmm_cli.evaluation.calibration import (
+    EXPECTED_NOISE,
     fit_class_bias,
     fit_temperature,
     fit_temperature_and_noise,
@@ -101,8 +102,13 @@ def fit_calibration(
     method: Method,
     fallback: float,
     with_likelihoods: bool = True,
+    label_noise: float = 0.0,
 ) -> Calibration:
-    """Fit the temperature to labels that a model has not seen, -1 if unlabelled; `fallback` if too few."""
+    """Fit the temperature to labels that a model has not seen, -1 if unlabelled; `fallback` if too few.
+
+    A share `label_noise` of the labels is known to be wrong; the predicted probabilities are those of the
+    right classes.
+    """
     from scipy.stats import entropy
 
     known = labels >= 0
@@ -110,7 +116,7 @@ def fit_calibration(
         scores, labels = scores[known], labels[known]
     if len(labels) < _MIN_LABELS:
         return Calibration(fallback, "training")
-    temperature, noise = _fit_temperature(config, scores, labels)
+    temperature, noise = _fit_temperature(config, scores, labels, label_noise)
     likelihoods = None
     if with_likelihoods:  # they do not depend on how often a class was labelled
         counts = np.bincount(labels, minlength=scores.shape[1]) + 1
@@ -121,7 +127,7 @@ def fit_calibration(
         method,
         rows=len(labels),
         accuracy=float((scores.argmax(1) == labels).mean()),
-        noise=noise,
+        noise=_remaining_noise(noise, label_noise, scores.shape[1]),
         nll=-float(temper_true_classes(scores, labels, temperature, noise).mean()) + 0.0,  # no -0
         frequency_nll=float(entropy(np.bincount(labels))),
         likelihoods=likelihoods,
@@ -129,11 +135,11 @@ def fit_calibration(
 
 
 def calibrate_folds(
-    config: CalibrationConfig, out_of_fold: OutOfFold, *, temperature: float
+    config: CalibrationConfig, out_of_fold: OutOfFold, *, temperature: float, label_noise: float = 0.0
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Calibrate the predictions of each fold by a temperature fitted to the other folds.
 
-    `temperature` is that of the objective, for too few labels.
+    `temperature` is that of the objective, for too few labels; for `label_noise` see `fit_calibration`.
 
     Returns:
         Log-probabilities of the classes `(n, K)`, and `p_unknown` `(n,)`.
@@ -146,7 +152,10 @@ def calibrate_folds(
         own = out_of_fold.folds == fold
         fitted = (1.0 if config.method == "none" else temperature), 0.0
         if config.method != "none" and (~own).sum() >= _MIN_LABELS:
-            fitted = _fit_temperature(config, out_of_fold.log_joint[~own], out_of_fold.labels[~own])
+            divisor, noise = _fit_temperature(
+                config, out_of_fold.log_joint[~own], out_of_fold.labels[~own], label_noise
+            )
+            fitted = divisor, _remaining_noise(noise, label_noise, classes)
         result[own] = temper_log_joint(out_of_fold.log_joint[own], *fitted)
         if out_of_fold.nameless.shape[1]:
             joint = np.concatenate([out_of_fold.log_joint[own], out_of_fold.nameless[own]], axis=1)
@@ -154,8 +163,21 @@ def calibrate_folds(
     return result, p_unknown
 
 
-def _fit_temperature(config: CalibrationConfig, scores: LogJoint, labels: Labels) -> tuple[float, float]:
-    """Return temperature and label noise."""
-    if config.noise:
-        return fit_temperature_and_noise(scores, labels)
-    return fit_temperature(scores, labels), 0.0
+def _fit_temperature(
+    config: CalibrationConfig, scores: LogJoint, labels: Labels, label_noise: float
+) -> tuple[float, float]:
+    """Return the temperature and the share of random labels."""
+    if not config.noise:
+        return fit_temperature(scores, labels), 0.0
+    random = _random_share(label_noise, scores.shape[1])
+    return fit_temperature_and_noise(scores, labels, expected=random + EXPECTED_NOISE * (1 - random))
+
+
+def _random_share(label_noise: float, classes: int) -> float:
+    """Return the share of labels drawn from all classes that gives this share of wrong ones."""
+    return label_noise * classes / max(1, classes - 1)
+
+
+def _remaining_noise(noise: float, label_noise: float, classes: int) -> float:
+    """Return the share of random labels beside those that are known to be wrong."""
+    return max(0.0, 1 - (1 - noise) / (1 - _random_share(label_noise, classes))) if label_noise else noise

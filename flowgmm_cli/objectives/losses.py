@@ -46,6 +46,8 @@ class Hybrid:
         self.divisor = features if config.per_dimension else 1
         self.reads = frozenset({config.rows})
         self.temperature = config.temperature or max(1.0, math.sqrt(dims or features) / 4)
+        # training puts the estimate in the place of `auto`, see `estimate_label_noise`
+        self.label_noise = 0.0 if config.label_noise == "auto" else config.label_noise
 
     def __call__(self, model: Any, teacher: Any, batch: Batch) -> Mapping[str, Tensor]:
         """Return `labelled` (0 without labelled rows) and `unlabelled`, the density of all rows."""
@@ -53,8 +55,8 @@ class Hybrid:
         log_prob = torch.cat([labelled.log_prob(), other.log_prob()])
         logits, classes = labelled.joint_log_prob / self.temperature, labelled.class_log_prob.shape[1]
         losses = F.cross_entropy(logits, batch.labels, reduction="none")
-        if self.config.label_noise and classes > 1:
-            losses = add_label_noise(losses, self.config.label_noise, classes)
+        if self.label_noise and classes > 1:
+            losses = add_label_noise(losses, self.label_noise, classes)
         return {
             "labelled": self.config.labelled * mean_over_rows(losses, batch.weights),
             "unlabelled": -self.config.density / self.divisor * log_prob.mean(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from flowgmm_cli.api import Config, Field, ObjectiveSpec, Spec
 
@@ -19,7 +19,9 @@ class HybridConfig(Config):
         "strong", description="view of the unlabelled rows whose density is learned"
     )
     per_dimension: bool = Field(True, description="divide the density term by D")
-    label_noise: float = Field(0.0, ge=0, lt=0.5, description="share of wrong labels among the labelled rows")
+    label_noise: Annotated[float, Field(ge=0, lt=0.5)] | Literal["auto"] = Field(
+        0.0, description="share of wrong labels among the labelled rows; auto = estimated before training"
+    )
 
 
 class JointConfig(Config):

@@ -42,6 +42,7 @@ def calibrate(
     out_of_fold: OutOfFold | None = None,
     with_likelihoods: bool = False,
     known: npt.NDArray[np.bool_] | None = None,
+    label_noise: float = 0.0,
 ) -> Calibration:
     """Fit the temperature of a model.
 
@@ -54,6 +55,7 @@ def calibrate(
         out_of_fold: predictions of a search that has trained folds already; None trains them here.
         with_likelihoods: fit the likelihoods of the classes, too.
         known: mask of labels that all trainings know, which are not held out; None for no label.
+        label_noise: share of the labels that is known to be wrong.
 
     Raises:
         RecipeError: `on: val` without a labelled validation split.
@@ -66,7 +68,8 @@ def calibrate(
             hint="set data.split.val_labels=true, or calibration.on=auto",
         )
     if val is not None and uses_validation(config, val[1]):
-        return fit_calibration(config, _log_joint(val[0]), val[1], "val", temperature, with_likelihoods)
+        scores = _log_joint(val[0])
+        return fit_calibration(config, scores, val[1], "val", temperature, with_likelihoods, label_noise)
     sample = sample_unlabelled(labels)
     if out_of_fold is None:
         folds = calibration_folds(config, labels, seed=seed, known=known)
@@ -75,7 +78,7 @@ def calibrate(
         models = train_folds(folds)
         out_of_fold = collect_out_of_fold(models, folds, labels, encode)
     predictions = out_of_fold.log_joint, out_of_fold.labels
-    fitted = fit_calibration(config, *predictions, "cross_fit", temperature, with_likelihoods)
+    fitted = fit_calibration(config, *predictions, "cross_fit", temperature, with_likelihoods, label_noise)
     fitted = dataclasses.replace(fitted, out_of_fold=out_of_fold)
     if fitted.method == "training" or not len(sample):
         return fitted

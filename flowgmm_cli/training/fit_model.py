@@ -31,6 +31,7 @@ from flowgmm_cli.seeds import derive_seed, generator
 from flowgmm_cli.trained_model import Member, encode
 from flowgmm_cli.training.calibration import calibrate
 from flowgmm_cli.training.fit_job import FitJob, TrainContext, fit_all
+from flowgmm_cli.training.label_noise import label_noise, resolve_label_noise
 from flowgmm_cli.training.model_init import (
     prior_config,
     refine_class_prior,
@@ -79,6 +80,7 @@ def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
     plan = TrainingPlan(_stages(context, labels), context.callbacks)
     guide = Guide(data.train, classes=data.classes, seed=recipe.run.seed, note=note)
     context = dataclasses.replace(context, plan=plan, callbacks=plan.callbacks, guide=guide)
+    context = resolve_label_noise(context)
     unknown = _find_unknown(context)
     if unknown:
         note(f"unknown  {unknown.describe()}")
@@ -109,7 +111,12 @@ def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
     out_of_fold = result.cross_fitted() if result else calibration.out_of_fold
     cross_fitted, held_out = None, [start.select_held_out(data.rows.class_names)] if start else []
     if out_of_fold:
-        cross_fitted = calibrate_folds(recipe.calibration, out_of_fold, temperature=fits[0].temperature)
+        cross_fitted = calibrate_folds(
+            recipe.calibration,
+            out_of_fold,
+            temperature=fits[0].temperature,
+            label_noise=label_noise(context.recipe),
+        )
         log_prob, p_unknown = cross_fitted
         held_out.append(HeldOutLabels.collect(log_prob, out_of_fold.labels, p_unknown, exact=False))
     if val := _validation(data, model):
@@ -231,6 +238,7 @@ def _calibrate(
         out_of_fold=result.mean_out_of_fold() if result else None,
         with_likelihoods=prior_config(recipe).class_prior == "estimated",
         known=context.find_known_labels(),
+        label_noise=label_noise(recipe),
     )
     if context.start is None:
         return calibration

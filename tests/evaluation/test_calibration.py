@@ -18,7 +18,11 @@ from flowgmm_cli.evaluation.calibration import (
     fit_temperature_and_noise,
     margin_scale,
     reliability_table,
+    temper_true_classes,
 )
+from flowgmm_cli.evaluation.folds import OutOfFold
+from flowgmm_cli.evaluation.temperature import calibrate_folds, fit_calibration
+from flowgmm_cli.recipe.schema import CalibrationConfig
 
 
 def logits(
@@ -124,6 +128,29 @@ def test_the_fit_is_the_optimum_of_the_penalised_likelihood() -> None:
         assert loss(temperature, noise) < loss(other, noise)
     for other in (noise - 0.01, noise + 0.01):
         assert loss(temperature, noise) < loss(temperature, max(other, 1e-4))
+
+
+def test_a_share_of_wrong_labels_leaves_the_probabilities_of_the_right_classes() -> None:
+    rng = np.random.default_rng(3)
+    scores = rng.normal(size=(4000, 4)) * 6
+    truth = (scores / 3.0 + rng.gumbel(size=scores.shape)).argmax(1)
+    wrong = rng.random(4000) < 0.2
+    labels = np.where(wrong, (truth + rng.integers(1, 4, 4000)) % 4, truth)
+    config = CalibrationConfig()
+    fitted = fit_calibration(config, scores, labels, "cross_fit", 1.0, label_noise=0.2)
+    assert fitted.temperature == pytest.approx(3.0, rel=0.1)
+    assert fitted.noise < 0.03
+    plain = fit_calibration(config, scores, labels, "cross_fit", 1.0)
+    losses = [
+        -temper_true_classes(scores, truth, item.temperature, item.noise).mean() for item in (fitted, plain)
+    ]
+    best = -log_softmax(scores / 3.0, axis=1)[np.arange(4000), truth].mean()
+    assert losses[0] < best + 0.01
+    assert losses[1] > best + 0.05
+    folds = np.arange(4000) % 2
+    table = OutOfFold(scores, labels, np.arange(4000), folds, np.empty((0, 0, 4)), np.empty((4000, 0)))
+    log_p, _ = calibrate_folds(config, table, temperature=1.0, label_noise=0.2)
+    assert -log_p[np.arange(4000), truth].mean() < best + 0.01
 
 
 def test_chunks_of_rows_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
