@@ -28,6 +28,7 @@ COMMANDS = {
     "export": (
         "Export a model to a folder that runs without PyTorch and flowgmm: it classifies, scores and embeds."
     ),
+    "suggest": "Suggest which unlabelled rows to label next, with the reason for each.",
     "report": "Write a page about a run: results, curves, figures, samples, settings. It needs no network to "
     "be read.",
     "check": (

@@ -16,7 +16,7 @@ from flowgmm_cli.cli.validation import (
     check_suffix,
     split_arguments,
 )
-from flowgmm_cli.errors import DataError, UsageError
+from flowgmm_cli.errors import UsageError
 from flowgmm_cli.files import write_bytes
 from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.messages import quote
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from flowgmm_cli.cli.session import Session
     from flowgmm_cli.data.splits import SplitData
     from flowgmm_cli.inference.discovery import Discovery
-    from flowgmm_cli.inference.scores import OODRule, Scores
+    from flowgmm_cli.inference.scores import OODRule
 
 SCHEMA = "flowgmm/discover/1"
 NOTHING = "no unlabelled rows look like none of your classes"
@@ -184,34 +184,15 @@ def _discover(
     Returns:
         The run's rows, its training and validation rows together, and the groups.
     """
-    from flowgmm_cli.inference.discovery import CollectingReader, discover, score_in_memory
-    from flowgmm_cli.inference.inputs import concatenate_rows, training_rows
-    from flowgmm_cli.inference.scores import Scores
+    from flowgmm_cli.cli.pile import score_pile
+    from flowgmm_cli.inference.discovery import discover
 
-    own = session.own_rows("discover")
-    if own.chunked is not None and data is None:
-        output.note(f"rows    the {len(own.train):,} rows of the run that are in memory are searched")
-    pile = training_rows(own)
-    parts: list[tuple[Rows, Scores]] = [(pile, score_in_memory(session.trained, pile, session.context, rule))]
-    names = ["the run"]
-    if data is not None:
-        rows = session.open_rows(data, purpose="discover", data_format=data_format, on_error="keep")
-        reader = CollectingReader(rows)
-        scored = list(session.score(reader, "score", space="input", rule=rule))
-        if not scored:
-            raise DataError(f"{reader.name} has no rows")
-        parts.append((concatenate_rows(reader.rows), Scores.concatenate(scored)))
-        names.append(reader.name)
-    for name, (_, scores) in zip(names, parts, strict=True):
-        if (bad := int((~scores.scorable).sum())) == len(scores):
-            raise DataError(f"none of the {bad:,} rows of {name} could be scored")
-        if bad:
-            output.warn(f"{bad:,} of the {len(scores):,} rows of {name} could not be scored")
+    own, parts = score_pile(session, data, data_format, rule, purpose="discover")
 
     def show(count: int) -> None:
         session.progress(count, 0, "divide into groups")
 
-    return own, pile, discover(session.trained, parts, progress=show)
+    return own, parts[0][0], discover(session.trained, parts, progress=show)
 
 
 def _accept(

@@ -31,24 +31,36 @@ def curve(
     baselines: Annotated[
         bool, options.option("--baselines/--no-baselines", "Fit eight simple methods on the same vectors.")
     ] = True,
+    choose: Annotated[
+        str | None,
+        options.option(
+            "--choose suggest,random",
+            "Choose labelled rows as `flowgmm suggest` does, or at random; default: at random, as many of "
+            "each class.",
+        ),
+    ] = None,
     out: options.ExperimentFolder = None,
     as_json: options.Json = False,
 ) -> None:
     """Accuracy against the number of labels, with its spread over seeds, beside simple baselines.
 
-    Points that are already in the folder are not trained again.
+    A forecast says what some more labels would bring. Points that are already in the folder are not trained
+    again.
 
     Examples: flowgmm curve digits --labels 20,50,100,200 --seeds 0..4 ·
-    flowgmm curve my.yaml data.path=my.csv --labels 50,500 --no-baselines
+    flowgmm curve my.yaml data.path=my.csv --labels 50,500 --no-baselines ·
+    flowgmm curve digits --labels 10,20,50 --choose suggest,random
     """
-    from flowgmm_cli.experiments.points import curve_points, parse_integers
+    from flowgmm_cli.experiments.points import curve_points, parse_choices, parse_integers
 
     words = list(overrides or [])
     counts, draws = parse_integers(labels, "--labels", minimum=2), parse_integers(seeds, "--seeds")
-    points = curve_points(recipe, words, counts, draws, overlays=overlay or ())
+    choices = parse_choices(choose)
+    folder = out.expanduser() if out else None
+    points = curve_points(recipe, words, counts, draws, overlays=overlay or (), choose=choices, folder=folder)
     for line in points[0].recipe.origin.notes:
         output.note(line)
-    settings = {"keys": ["labels"], "overrides": words}
+    settings = {"keys": ["labels", *(["choose"] if choices else [])], "overrides": words}
     values = _run_points("curve", points, out, settings, baselines=baselines)
     _print_values("curve", values, as_json=as_json)
 
@@ -163,24 +175,31 @@ def _print_values(kind: str, values: Mapping[str, Any], *, as_json: bool) -> Non
 
 def _print_curve(values: Mapping[str, Any]) -> None:
     points: Sequence[Mapping[str, Any]] = values["points"]
-    methods = list(dict.fromkeys(point["method"] for point in points))
-    by_key = {(point["labels"], point["method"]): point for point in points}
-    counts = values["labels"]
+    counts, choices = values["labels"], list(dict.fromkeys(point.get("choose") for point in points))
+    by_key = {(point["labels"], point.get("choose"), point["method"]): point for point in points}
     rows = []
-    for count in counts:
-        model = by_key[count, "flowgmm"]
-        numbers = [f"{model[name]['mean']:.3f}" for name in ("nll", "ece")]
-        seconds = f"{model['seconds']['mean']:.0f}"
-        rows.append([f"{count:,}", model["accuracy"]["n"], _accuracy(model), *numbers, seconds])
-    columns = ["labels", "seeds", "flowgmm", "NLL", "ECE", "seconds"]
+    for point in (point for point in points if point["method"] == "flowgmm"):
+        numbers = [f"{point[name]['mean']:.3f}" for name in ("nll", "ece")]
+        chosen = [point["choose"]] if "choose" in point else []
+        cells = [f"{point['labels']:,}", *chosen, point["accuracy"]["n"], _accuracy(point), *numbers]
+        rows.append([*cells, f"{point['seconds']['mean']:.0f}"])
+    chosen = [] if choices == [None] else ["chosen"]
+    columns = ["labels", *chosen, "seeds", "flowgmm", "NLL", "ECE", "seconds"]
     title = f"{values['folder']}: {values['measure']}, mean ± standard deviation over seeds"
     output.print_table(columns, rows, right=columns, title=title)
-    if methods == ["flowgmm"]:
-        return
-    rows = [[method_name(name), *(_accuracy(by_key.get((n, name))) for n in counts)] for name in methods]
-    columns = [pluralise(count, "label") for count in counts]
-    output.print_text("")
-    output.print_table(["method", *columns], rows, right=columns)
+    methods = list(dict.fromkeys((point["method"], point.get("choose")) for point in points))
+    if any(name != "flowgmm" for name, _ in methods):
+        rows = [
+            [method_name(name), *([choice] if chosen else [])]
+            + [_accuracy(by_key.get((count, choice, name))) for count in counts]
+            for name, choice in methods
+        ]
+        columns = [pluralise(count, "label") for count in counts]
+        output.print_text("")
+        output.print_table(["method", *chosen, *columns], rows, right=columns)
+    for item in values["forecast"]:
+        chosen_by = f" ({item['choose']})" if item["choose"] else ""
+        output.print_text("", f"forecast{chosen_by}: {item['text']}")
 
 
 def _print_sweep(values: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class LabelsConfig(Config):
-    """The training rows that keep their label; at most one of count, per_class, fraction, column.
+    """The training rows that keep their label; at most one of count, per_class, fraction, column, ids.
 
     Without any of them every label in the training data is used. The labels of all other rows are hidden
     from everything but the final test.
@@ -28,6 +28,7 @@ class LabelsConfig(Config):
         None, gt=0, le=1, description="share of the training rows that is labelled"
     )
     column: str | None = Field(None, description="column whose true cells mark the labelled rows")
+    ids: str | None = Field(None, description="file with the ids of the labelled rows, one on each line")
     balanced: bool = Field(True, description="the same number of each class (count, fraction)")
     seed: int = Field(0, ge=0, description="seed of the draw")
     single_class: bool = Field(
@@ -38,7 +39,7 @@ class LabelsConfig(Config):
 
     @model_validator(mode="after")
     def _check_exclusive(self) -> LabelsConfig:
-        names = ("count", "per_class", "fraction", "column")
+        names = ("count", "per_class", "fraction", "column", "ids")
         present = [name for name in names if getattr(self, name) is not None]
         if len(present) > 1:
             raise ValueError(f"give one of {', '.join(present)}, not {len(present)}")

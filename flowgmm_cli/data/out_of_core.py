@@ -75,6 +75,9 @@ def split_chunked(
 
     The `train` of the result has the training rows in memory.
     """
+    if labels.ids is not None:
+        hint = "raise data.memory, or mark the rows in a column (data.labels.column)"
+        raise DataError("data.labels.ids needs all rows in memory, and these are read in chunks", hint=hint)
     table, total = source.table, len(source.table.labels)
     max_rows = max(MIN_ROWS, table.memory // _OTHER_SHARE // table.row_bytes)
     candidates = _draw_candidates(table, split, min(max_rows, MAX_HELD_OUT_ROWS))

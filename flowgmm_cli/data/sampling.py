@@ -9,6 +9,7 @@ import numpy as np
 
 from flowgmm_cli.api import LabelsConfig, SplitConfig
 from flowgmm_cli.data.array_types import Array, Bools, Ints, Positions, Strings
+from flowgmm_cli.data.readers.byte_source import require_file
 from flowgmm_cli.errors import DataError, did_you_mean
 
 _TRUE = {"1", "true", "yes", "y", "t", "x"}
@@ -98,6 +99,17 @@ def marker_mask(extras: Mapping[str, Strings], column: str) -> Bools:
             hint="write 1 for labelled rows and leave the others empty",
         )
     return np.array([cell in _TRUE for cell in cells], dtype=bool)
+
+
+def ids_mask(ids: Array, file: str) -> Bools:
+    """Return a mask of the rows whose ids a file lists; `DataError` if it lists other ids."""
+    listed = [line for line in require_file(file).read_text("utf-8").splitlines() if line]
+    if others := set(listed).difference(ids.tolist()):
+        raise DataError(
+            f"{file} (data.labels.ids) has {len(others):,} ids of no training row, such as {min(others)}",
+            hint="`flowgmm suggest --save` writes ids; without data.id they are train:1, train:2, ...",
+        )
+    return np.isin(ids.astype(str), listed)
 
 
 def _require_classes(labels: Array, class_names: Sequence[str], *, least: int) -> None:

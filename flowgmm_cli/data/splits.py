@@ -18,7 +18,7 @@ import numpy as np
 from flowgmm_cli.api import LabelsConfig, Rows, SourceData, SplitConfig
 from flowgmm_cli.data.array_types import Array, Bools, Floats, Hashes, Positions
 from flowgmm_cli.data.fingerprint import contradiction_notes, find_equal, fingerprint, row_hashes
-from flowgmm_cli.data.sampling import choose_labelled, marker_mask, sample_held_out, split_rng
+from flowgmm_cli.data.sampling import choose_labelled, ids_mask, marker_mask, sample_held_out, split_rng
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.messages import join_some
@@ -102,6 +102,7 @@ def assign_splits(
     class_names: Sequence[str],
     *,
     marked: Bools | None = None,
+    listed: Bools | None = None,
     given: Mapping[str, Hashes] | None = None,
     candidates: Candidates | None = None,
 ) -> tuple[Array, list[str]]:
@@ -113,6 +114,7 @@ def assign_splits(
         config: settings of labels and splits; they determine all random numbers.
         class_names: index -> name.
         marked: mask of the rows that `labels.column` marks.
+        listed: mask of the rows in the file `labels.ids`; unlike marks they do not change the test rows.
         given: keys of the rows of `test` and `val` where the source has these splits.
         candidates: some of the rows, to draw from; None draws from all.
 
@@ -135,8 +137,8 @@ def assign_splits(
     if count and split.val_labels:
         assignment.hold_out(Part.VAL_LABELLED)
     usable = assignment.free_labelled()
-    if marked is not None:
-        usable = usable[marked[usable]]
+    for mask in (marked, listed):
+        usable = usable if mask is None else usable[mask[usable]]
     labelled = choose_labelled(labels, usable, labels_config, class_names, rows=assignment.rows)
     assignment.parts[labelled] = Part.LABELLED
     if count and not split.val_labels:
@@ -243,6 +245,7 @@ def split_rows(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) 
         (labels, split),
         source.class_names,
         marked=None if labels.column is None else marker_mask(train.extras, labels.column),
+        listed=None if labels.ids is None else ids_mask(train.ids, labels.ids),
         given=given,
     )
     return divide(source, split, parts, keys, notes)

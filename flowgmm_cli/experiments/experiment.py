@@ -121,6 +121,10 @@ class Experiment:
         run = self._find_run(point)
         is_new = run is None
         if run is None:
+            if point.settings.get("choose") == "suggest":
+                from flowgmm_cli.experiments.simulation import write_labelled
+
+                write_labelled(point, self._find_earlier(point), context)
             run = create_run(point.recipe, argv=options.argv, directory=self.path(point))
         if not _is_done(run):
             try:
@@ -172,6 +176,21 @@ class Experiment:
             raise self._conflict([f"{path} has another {', '.join(sections)} section"])
         return run
 
+    def _find_earlier(self, point: Point) -> Run | None:
+        """Return the finished run of the same seed and choice with the next smaller number of labels."""
+        groups: Mapping[str, Mapping[str, Any]] = read_json(self.folder / FILE, "study").get("groups", {})
+        smaller = {
+            name: settings["labels"]
+            for name, settings in groups.items()
+            if {**settings, "labels": point.settings["labels"]} == point.settings
+            and settings["labels"] < point.settings["labels"]
+        }
+        for name in sorted(smaller, key=smaller.__getitem__, reverse=True):
+            run = Run(self.folder / "runs" / name / f"seed-{point.seed}")
+            if run.path.is_dir() and _is_done(run):
+                return run
+        return None
+
     def _read_result(self, run: Run, settings: Mapping[str, SettingValue], seed: int) -> Result:
         info, split = run.info(), _split(run) or SPLITS[0]
         best = info.get("best") or {}
@@ -202,10 +221,12 @@ class Experiment:
 
 
 def _sort_groups(groups: Mapping[str, Mapping[str, SettingValue]]) -> list[str]:
-    """Sort groups by their settings if these are numbers; else keep the order."""
-    if not all(isinstance(value, int) for settings in groups.values() for value in settings.values()):
-        return list(groups)
-    return sorted(groups, key=lambda name: [int(value) for value in groups[name].values()])
+    """Sort groups by the settings that are numbers; else keep the order."""
+
+    def numbers(name: str) -> list[int]:
+        return [value for value in groups[name].values() if isinstance(value, int)]
+
+    return sorted(groups, key=numbers)
 
 
 def _is_done(run: Run) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from flowgmm_cli.experiments.experiment import Experiment
+from flowgmm_cli.experiments.forecast import fit_forecast
 from flowgmm_cli.experiments.results import FLOWGMM, Result, group_results, to_csv
 from flowgmm_cli.files import write_bytes, write_json, write_text
 from flowgmm_cli.formatting import method_name, pluralise
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+SUGGESTED = "flowgmm, suggested labels"
+"""Name of the line of runs whose labelled rows were suggested."""
 MAX_COMBINATIONS = 60  # of more combinations the worst are not drawn
 
 
@@ -45,11 +48,17 @@ def curve_figure(groups: Sequence[Mapping[str, Any]], *, title: str, subtitle: s
     figure, axes = new_axes(7.6, 4.9, title, subtitle)
     curves: dict[str, list[tuple[int, Mapping[str, float]]]] = {}
     for group in sorted(groups, key=lambda group: int(group["settings"]["labels"])):
-        curves.setdefault(group["method"], []).append((int(group["settings"]["labels"]), group["accuracy"]))
+        name, settings = group["method"], group["settings"]
+        if settings.get("choose") == "suggest":
+            if name != FLOWGMM:  # the simple methods are drawn once
+                continue
+            name = SUGGESTED
+        curves.setdefault(name, []).append((int(settings["labels"]), group["accuracy"]))
     colours = method_colours(sorted(curves))
     style: dict[str, Any] = {"marker": "o", "markeredgecolor": "white", "markeredgewidth": 0.8}
     for method, points in curves.items():
-        alpha, width, size, order = (0.2, 2.6, 6, 4) if method == FLOWGMM else (0.07, 1.4, 4, 3)
+        is_own = method in (FLOWGMM, SUGGESTED)
+        alpha, width, size, order = (0.2, 2.6, 6, 4) if is_own else (0.07, 1.4, 4, 3)
         style |= {"color": colours[method], "linewidth": width, "markersize": size, "zorder": order}
         x = [labels for labels, _ in points]
         mean, low, high = ([accuracy[key] for _, accuracy in points] for key in ("mean", "min", "max"))
@@ -140,6 +149,7 @@ VALIDATION_RANKING_NOTE = "sorted by {} on labelled held-out rows, independent o
 def write_curve(experiment: Experiment, results: Sequence[Result]) -> dict[str, Any]:
     """Write `curve.csv`, `curve.json` and `curve.png`; return the value of the JSON without its rows."""
     groups, figure = group_results(results), None
+    choices = dict.fromkeys(result.settings.get("choose") for result in results)
     points = [
         {**group["settings"], **{key: group[key] for key in group if key != "settings"}} for group in groups
     ]
@@ -150,8 +160,18 @@ def write_curve(experiment: Experiment, results: Sequence[Result]) -> dict[str, 
             subtitle = f"seed {results[0].seed}"
         title = f"{experiment.header['recipe']}: accuracy by number of labels"
         figure = curve_figure(groups, title=title, subtitle=subtitle, measure=measure_name(results))
+    forecasts = []
+    for choice in choices:
+        accuracies: dict[int, dict[int, float]] = {}
+        for result in results:
+            if result.settings.get("choose") == choice:
+                own = accuracies.setdefault(int(result.settings["labels"]), {})
+                own[result.seed] = float(result.methods[FLOWGMM]["accuracy"])
+        if (found := fit_forecast(accuracies)) is not None:
+            forecasts.append({"choose": choice, **vars(found), "text": found.describe()})
     labels = sorted({int(result.settings["labels"]) for result in results})
-    return _write(experiment, "curve", results, {"labels": labels, "points": points}, figure)
+    values = {"labels": labels, "points": points, "forecast": forecasts}
+    return _write(experiment, "curve", results, values, figure)
 
 
 def write_sweep(experiment: Experiment, results: Sequence[Result]) -> dict[str, Any]:

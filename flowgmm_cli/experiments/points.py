@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from flowgmm_cli.api import DataConfig, DataContext
-from flowgmm_cli.errors import DataError, FlowgmmError, PluginError, RecipeError, UsageError
+from flowgmm_cli.errors import DataError, FlowgmmError, PluginError, RecipeError, UsageError, did_you_mean
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
 
@@ -126,6 +128,8 @@ def parse_integers(text: str, flag: str, *, minimum: int = 0) -> list[int]:
     return list(dict.fromkeys(numbers))
 
 
+CHOICES = ("random", "suggest")
+"""How the labelled rows of a curve are chosen."""
 SEED_KEYS = ("run.seed", "data.labels.seed")
 COUNT_KEY = "data.labels.count"
 MAX_NAME_LETTERS = 80
@@ -157,10 +161,14 @@ def curve_points(
     seeds: Sequence[int],
     *,
     overlays: Sequence[str] = (),
+    choose: Sequence[str] = (),
+    folder: Path | None = None,
 ) -> list[Point]:
     """Create the points of a learning curve: every number of labels with every seed, small numbers first.
 
     The number replaces another selection of labelled rows in the recipe (`per_class`, `fraction`, `column`).
+    With `choose` there is a point for each of these `CHOICES`: `random` does not balance the classes, and
+    `suggest` has a file of labelled rows in `folder`, by default that of the curve.
 
     Raises:
         UsageError: an override sets a key that the curve sets.
@@ -171,14 +179,41 @@ def curve_points(
     selection = cast(DataConfig, base.data.config).labels
     resets = [
         f"data.labels.{key}=null"
-        for key in ("per_class", "fraction", "column")
+        for key in ("per_class", "fraction", "column", "ids")
         if getattr(selection, key) is not None
     ]
     points = []
     for count in sorted(labels):
-        words = [*overrides, *resets, f"{COUNT_KEY}={count}"]
-        points += _create_points({"labels": count}, name, words, seeds, overlays)
+        words = [*overrides, *resets]
+        if not choose:
+            points += _create_points(
+                {"labels": count}, name, [*words, f"{COUNT_KEY}={count}"], seeds, overlays
+            )
+        for choice in choose:
+            settings: dict[str, SettingValue] = {"labels": count, "choose": choice}
+            random = [f"{COUNT_KEY}={count}", "data.labels.balanced=false"]
+            for seed in seeds:
+                file = (folder or Path("curves", base.name)) / "labels" / f"{count}-seed-{seed}.txt"
+                listed = [f"{COUNT_KEY}=null", f"data.labels.ids={json.dumps(str(file))}"]
+                own = [*words, *(random if choice == "random" else listed)]
+                points += _create_points(settings, name, own, [seed], overlays)
     return points
+
+
+def parse_choices(text: str | None) -> list[str]:
+    """Read the words of `--choose`.
+
+    >>> parse_choices("suggest,random")
+    ['suggest', 'random']
+    """
+    names = list(dict.fromkeys(part.strip() for part in text.split(","))) if text else []
+    for name in names:
+        if name not in CHOICES:
+            raise UsageError(
+                f"--choose {text}: there is no `{name}`{did_you_mean(name, CHOICES)}",
+                hint="--choose suggest,random",
+            )
+    return names
 
 
 def sweep_points(
@@ -276,6 +311,7 @@ def check_data(points: Sequence[Point], context: DataContext) -> None:
     """
     from flowgmm_cli.data.prepare import load_rows
 
+    points = [point for point in points if point.settings.get("choose") != "suggest"]  # chosen in training
     selection = sorted(points, key=lambda point: point.settings.get("labels", 0), reverse=True)
     has_counts = bool(points) and "labels" in points[0].settings
     for point in selection[:: max(len(points) - 1, 1)] if has_counts else selection[:1]:

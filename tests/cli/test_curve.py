@@ -58,12 +58,30 @@ def test_finished_points_are_not_trained_again(flowgmm: Any, moons_file: Path) -
     assert "hint: choose another folder: --out here-2" in other.err
 
 
+def test_labels_are_chosen_as_suggest_would(flowgmm: Any, moons_file: Path) -> None:
+    words = ("--labels", "6,12", "--seeds", "0", "--no-baselines", "--choose", "suggest,random")
+    outcome = curve(flowgmm, moons_file, *words, "--json")
+    points = [(row["labels"], row["choose"]) for row in outcome.json["points"]]
+    assert points == [(6, "suggest"), (6, "random"), (12, "suggest"), (12, "random")]
+    assert outcome.json["forecast"] == []  # of two points
+    folder = Path("curves", "moons")
+    first, second = (set((folder / f"labels/{n}-seed-0.txt").read_text().split()) for n in (6, 12))
+    assert (len(first), len(second)) == (6, 12)
+    assert first < second
+    runs = [read_json(folder / row["run"] / "run.json") for row in read_rows(folder / "curve.csv")]
+    assert [info["rows"]["labelled"] for info in runs] == [6, 6, 12, 12]
+    again = curve(flowgmm, moons_file, *words)
+    assert "4 of 4 points are there already" in again.err
+    assert again.out.splitlines()[1].split()[:3] == ["labels", "chosen", "seeds"]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
         (["--labels", "20;50"], 2, "--labels 20;50"),
         (["--labels", "1"], 2, "1 is below 2"),
         (["--seeds", "4..0"], 2, "--seeds 4..0"),
+        (["--choose", "sugest"], 2, "did you mean `suggest`"),
         (["run.seed=3"], 2, "use --seeds instead"),
         (["data.labels.count=3"], 2, "use --labels instead"),
         (["train.epoch=3"], 3, "train.epoch"),

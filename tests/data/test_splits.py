@@ -151,6 +151,18 @@ def test_unlabelled_test_rows_are_left_out_and_an_unlabelled_test_split_is_an_er
         split(source(train=train, test=rows([-1], [50])))
 
 
+def test_a_file_lists_the_labelled_rows_and_leaves_the_test_rows_as_they_are(tmp_path):
+    data, file = rows([0, 1] * 20), tmp_path / "ids.txt"
+    whole = split(data)
+    file.write_text("".join(f"{name}\n" for name in whole.train.ids[:4]))
+    listed = split(data, {"ids": str(file)})
+    assert set(listed.train.ids[listed.train.labels >= 0]) == set(whole.train.ids[:4])
+    assert (listed.test.ids == whole.test.ids).all()
+    file.write_text("train:99\n")
+    with pytest.raises(DataError, match="1 ids of no training row, such as train:99"):
+        split(data, {"ids": str(file)})
+
+
 def test_marked_rows_are_not_spent_on_the_test():
     marks = ["1"] * 10 + ["0"] * 90
     splits = split(rows([0, 1] * 50, marked=marks), {"column": "marked"}, test=0.5, val=0)
