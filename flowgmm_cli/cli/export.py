@@ -20,7 +20,7 @@ SCHEMA = "flowgmm/export/1"
 _CHECKED_ROWS = 2000
 
 To = Annotated[Literal["onnx"], options.option("--to onnx", "Format of the model.")]
-Folder = Annotated[Path, options.option("--save FOLDER", "New folder for the exported model.")]
+Folder = Annotated[Path | None, options.option("--save FOLDER", "New folder for the exported model.")]
 
 
 def _select_score(trained: TrainedModel, name: str | None, fpr: float | None) -> tuple[OODRule, Operation]:
@@ -51,7 +51,7 @@ def export(
     rows_file: options.RowsArgument = None,
     run_flag: options.RunFlag = None,
     to: To = "onnx",
-    save: Folder = Path(),
+    save: Folder = None,
     data: options.Data = None,
     data_format: options.DataFormat = None,
     score: options.Score = None,
@@ -73,7 +73,7 @@ def export(
     from flowgmm_cli.export.graph import require_onnx
 
     run, data = split_arguments(run, rows_file, data)
-    if save == Path():
+    if save is None:
         raise UsageError("export writes a new folder", hint="name it: --save FOLDER")
     check_absent(save, "name a new folder with --save", force=False)
     require_onnx()

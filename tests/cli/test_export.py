@@ -46,6 +46,14 @@ def test_a_model_becomes_a_folder(flowgmm: Flowgmm, digits_run: Path) -> None:
     assert "exists already" in flowgmm("export", "--save", "new/model", code=2).err
 
 
+def test_a_few_large_roundings_do_not_raise_the_threshold() -> None:
+    scores = np.linspace(0, 10, 401)
+    others = scores + 1e-5
+    others[200] += 0.5
+    assert folders.rounding_near(5.01, scores, others) == pytest.approx(4e-5)
+    assert folders.rounding_near(float(scores[200]), scores, others) == pytest.approx(2 * 0.50001)
+
+
 @pytest.fixture
 def _without_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("onnxruntime", "onnxscript"):

@@ -70,7 +70,10 @@ def main(words: Sequence[str] | None = None) -> int:
         return 6
     except BrokenPipeError:
         return 0
-    except (InputError, OSError, ImportError) as error:
+    except OSError as error:
+        _print(f"error: {error.filename}: {error.strerror}")
+        return 5
+    except (InputError, ImportError) as error:
         _print(f"error: {error}")
         return 5
     return 0

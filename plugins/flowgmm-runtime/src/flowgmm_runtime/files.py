@@ -39,7 +39,9 @@ def find_format(file: str, named: str | None) -> str:
     """Return the format of a file: csv, tsv or jsonl. Raises `InputError` for another suffix."""
     suffix = Path(file).suffix.lower()
     if named is None and file != "-" and suffix not in FORMATS:
-        raise InputError(f"{file}: its name ends in none of {', '.join(FORMATS)}; name its format")
+        raise InputError(
+            f"{file}: its name ends in none of {', '.join(FORMATS)}; name the format, such as csv"
+        )
     return named or FORMATS.get(suffix, "csv")
 
 
