@@ -106,7 +106,7 @@ class SearchConfig(Config):
     )
     challengers: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
-        description="further candidates; their gain must be larger than its standard error",
+        description="further candidates, kept only if they are significantly better than the others",
     )
     keep: int = Field(3, ge=1, le=16, description="how many of the best are trained in full and averaged")
     folds: int = Field(4, ge=2, le=10, description="folds of the cross-validation on the labelled rows")

@@ -3,8 +3,8 @@
 Each candidate is trained without one fold of the labelled rows at a time, for fewer epochs than the run. Its
 log-likelihood of the held-out labels decides. Few labels make that a rough measure, so two measures without
 labels support it: how often these trainings agree on unlabelled rows, and the density of held-out rows. The
-best few candidates become members of an ensemble. Some candidates are challengers, which have to be better by
-more than chance.
+best few candidates become members of an ensemble. Challengers are candidates that must be significantly
+better.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class CandidateResult:
         agreement: share of unlabelled rows that two trainings give the same class, on average.
         density: mean `log p(x) / D` of held-out rows, in nats.
         seconds: duration of all its trainings.
-        challenger: it counts with its score less a standard error, see `sort_candidates`.
+        challenger: it is kept only if it is significantly better, see `sort_candidates`.
     """
 
     name: str
@@ -237,16 +237,17 @@ def sort_candidates(
 ) -> tuple[CandidateResult, ...]:
     """Sort candidates, the best first, without the labels of a fold if its number is given.
 
-    A challenger counts with its score less one standard error of the mean paired difference between its log
-    losses and those of the best other candidate: its gain must be more than chance.
+    A challenger comes after all others unless its log losses are significantly lower than those of the best
+    other candidate: a short training that learns from simpler methods looks better than a long one is.
     """
     scores = {item.name: item.score_without(without) for item in results}
     first = max((item for item in results if not item.challenger), key=lambda item: scores[item.name])
-    for item in results:
-        if item.challenger:
-            gaps = item.losses_without(without) - first.losses_without(without)
-            scores[item.name] -= float(gaps.std(ddof=1)) / len(gaps) ** 0.5 if len(gaps) > 1 else np.inf
-    return tuple(sorted(results, key=lambda item: -scores[item.name]))
+
+    def is_unsure(item: CandidateResult) -> bool:
+        before, after = (each.losses_without(without) for each in (first, item))
+        return item.challenger and not (len(after) > 1 and compare_means(before, after).high < 0)
+
+    return tuple(sorted(results, key=lambda item: (is_unsure(item), -scores[item.name])))
 
 
 def _mean(tables: Sequence[LogJoint]) -> npt.NDArray[np.float64]:
@@ -284,7 +285,7 @@ def rank(results: list[CandidateResult], recipe: Recipe, *, keep: int, classes: 
     best, kept = ranked[0], ranked[:keep]
     others = f"; {', '.join(candidate.name for candidate in kept[1:])} next" if len(kept) > 1 else ""
     unsure = [item.name for item in ranked if item.score > best.score]
-    chance = f"; that of {', '.join(unsure)} is better by less than a standard error" if unsure else ""
+    chance = f"; that of {' and '.join(unsure)} is higher, but not significantly" if unsure else ""
     reason = (
         f"{best.name} has the best score: {best.nll:.3f} nats and {best.accuracy:.1%} on labels not seen, "
         f"{best.agreement:.1%} agreement{others}{chance}"
