@@ -238,7 +238,7 @@ def sort_candidates(
     """Sort candidates, the best first, without the labels of a fold if its number is given.
 
     A challenger comes after all others unless its log losses are significantly lower than those of the best
-    other candidate: a short training that learns from simpler methods looks better than a long one is.
+    other candidate: settings that learn fast look better in the short trainings of a search.
     """
     scores = {item.name: item.score_without(without) for item in results}
     first = max((item for item in results if not item.challenger), key=lambda item: scores[item.name])
