@@ -120,10 +120,9 @@ def discover(
             )
             output.note(f"written {file}{rows}")
     if written:
-        (column, *_), npz = own.columns, any(file.suffix == ".npz" for file in written)
-        keeps_name = not npz or column.kind == "image" or column.name == "x"
-        start = f" --from {quote(session.run.path)}" if keeps_name else ""
-        output.note(f"next: flowgmm train {quote(target)}{start}")
+        from flowgmm_cli.inference.new_classes import train_command
+
+        output.note(f"next: {train_command(written, own.columns, session.run.path)}")
     elif len(groups) and data is None:
         output.note(f"next: flowgmm discover {quote(session.run.path)} --accept 1=NAME")
 

@@ -152,7 +152,7 @@ def _join_run(
     with open_session(None, run) as session:
         from flowgmm_cli.data.label_studio import read_labels
         from flowgmm_cli.inference.inputs import training_rows
-        from flowgmm_cli.inference.new_classes import write_classes
+        from flowgmm_cli.inference.new_classes import train_command, write_classes
 
         target = recipe or Path(f"{session.trained.recipe.name}_more.yaml")
         session.check_target(target, force=force)
@@ -171,7 +171,8 @@ def _join_run(
             hint = "flowgmm labels import FILE --data TABLE adds labels to the table of the run"
             recipe_of_run = session.trained.recipe
             files = write_classes(target, recipe_of_run, own, pile, placed, hint=hint)
-    return {**counts, "files": list(map(str, files)), "next": f"flowgmm train {quote(target)}"}
+            line = train_command(files, own.columns, session.run.path)
+    return {**counts, "files": list(map(str, files)), "next": line}
 
 
 def _place(

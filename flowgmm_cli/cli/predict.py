@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,8 +20,10 @@ from flowgmm_cli.errors import UsageError
 from flowgmm_cli.formatting import pluralise
 
 if TYPE_CHECKING:
+    from flowgmm_cli.cli.session import Session
     from flowgmm_cli.conformal import HeldOutLabels, Thresholds
-    from flowgmm_cli.inference.scores import Totals
+    from flowgmm_cli.inference.scores import Scores, Totals
+    from flowgmm_cli.inference.why import Explainer
 
 SCHEMA = "flowgmm/predict/1"
 
@@ -46,6 +49,15 @@ MinConfidence = Annotated[
         max=1,
     ),
 ]
+Why = Annotated[
+    bool,
+    options.option(
+        "--why",
+        "Add the columns or words behind each class and each low density, the nearest ordinary training row, "
+        "and for numbers a change to another class: why, why_ood, nearest, change.",
+    ),
+]
+_LISTED = 100  # rows with reasons in the JSON output
 
 
 def _describe_accuracy(totals: Totals) -> str:
@@ -118,6 +130,13 @@ def _note_answers(min_confidence: float, held_out: HeldOutLabels, totals: Totals
     return {"min_confidence": min_confidence, "abstained": totals.abstained, "held_out": values}
 
 
+def _open_explainer(session: Session) -> Explainer:
+    """Return the finder of reasons, with the run's own training rows."""
+    from flowgmm_cli.inference.why import Explainer
+
+    return Explainer(session.trained, session.own_rows("predict --why").train, session.context)
+
+
 def predict(
     run: options.Run = None,
     rows_file: options.RowsArgument = None,
@@ -133,6 +152,7 @@ def predict(
     coverage: Coverage = None,
     coverage_by: CoverageBy = "all",
     min_confidence: MinConfidence = None,
+    why: Why = False,
     on_error: options.OnError = "keep",
     device: options.Device = "auto",
     processes: options.Processes = 1,
@@ -148,6 +168,9 @@ def predict(
 
     --coverage and --min-confidence rest on labels that folds or a validation split have held out in training.
 
+    --why replaces each cell by usual values of its column, leaves each word out, and predicts again. Effects
+    are in nats. It reads the run's own rows.
+
     Examples: flowgmm predict --data new.csv --save out.csv · flowgmm predict --data new.csv --with all ·
     flowgmm predict runs/digits/latest --save p.parquet --only id,prediction ·
     flowgmm predict --data new.csv --coverage 0.9 --min-confidence 0.8 --save out.csv
@@ -157,6 +180,8 @@ def predict(
     run, data = split_arguments(run, rows_file, data)
     table = open_table(data, save, format_, as_json=as_json)
     with open_session(run, run_flag) as session:
+        from flowgmm_cli.data.writers.base import find_format
+        from flowgmm_cli.inference.discovery import CollectingReader
         from flowgmm_cli.inference.drift import Drift
         from flowgmm_cli.inference.scores import (
             PREDICTION_COLUMNS,
@@ -175,15 +200,31 @@ def predict(
         more = ["classes", "n_classes"] * (coverage is not None) + ["abstained"] * (
             min_confidence is not None
         )
+        explainer = _open_explainer(session) if why else None
+        more += explainer.names if explainer else []
         names = select_columns(only, [*PREDICTION_COLUMNS, *probabilities, *more])
         reader = session.open_rows(
             data, purpose="predict without --data", data_format=data_format, on_error=on_error, keep=with_
         )
         drift = Drift(session.trained, reader.name)
         work: dict[str, Any] = {"on_error": on_error, "device": device, "processes": processes}
-        stream = session.score(reader, "predict", rule=rule, drift=drift, **work)
-        answers = (replace(scores, **sets) for scores in stream)
-        totals = write_table(table, ((scores, scores.table()) for scores in answers), names)
+        collected = CollectingReader(reader)
+        stream = session.score(collected if explainer else reader, "predict", rule=rule, drift=drift, **work)
+        reasons: list[dict[str, Any]] = []
+        nested = find_format(save or "-", format_) == "jsonl"
+
+        def tables() -> Iterator[tuple[Scores, Mapping[str, Any]]]:
+            for scores in stream:
+                answer = replace(scores, **sets)
+                columns = dict(answer.table())
+                if explainer:
+                    explanation = explainer.explain(collected.rows.pop(0), scores.scorable)
+                    found = explanation.to_lists() if nested else explanation.table()
+                    columns |= {**found, "id": columns["id"]}
+                    reasons.extend(explanation.to_dicts()[: _LISTED - len(reasons)])
+                yield answer, columns
+
+        totals = write_table(table, tables(), names)
     warnings = print_warnings(drift.warnings(totals, rule))
     if save not in (None, "-"):
         output.note(f"written {save}: {totals.n:,} rows")
@@ -205,6 +246,7 @@ def predict(
             "unknown_labels": dict(totals.unknown),
             "warnings": warnings,
             **guarantees,
+            **({"why": reasons} if why else {}),
         }
         output.print_json(totals_to_dict(SCHEMA, session, totals, save, **own))
     elif save not in (None, "-"):  # stdout is free, since the rows are in a file

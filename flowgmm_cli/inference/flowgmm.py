@@ -29,7 +29,13 @@ from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.inference.drift import Drift
 from flowgmm_cli.inference.embedding import MapMethod, check_map, embedding_columns
 from flowgmm_cli.inference.evaluate_run import evaluate_scores
-from flowgmm_cli.inference.inputs import input_schema, load_run_rows, read_first_rows, select_held_out
+from flowgmm_cli.inference.inputs import (
+    concatenate_rows,
+    input_schema,
+    load_run_rows,
+    read_first_rows,
+    select_held_out,
+)
 from flowgmm_cli.inference.ood import OODResult, collect_scores, compare_scores
 from flowgmm_cli.inference.scores import OODRule, Scores, Totals
 from flowgmm_cli.inference.scoring import Space, score
@@ -40,6 +46,7 @@ from flowgmm_cli.trained_model import TrainedModel
 
 if TYPE_CHECKING:
     from flowgmm_cli.inference.check_report import CheckReport
+    from flowgmm_cli.inference.explanation import Explanation
     from flowgmm_cli.inference.samples import GeneratedRows
 
 
@@ -148,6 +155,20 @@ class FlowGMM:
         held_out = self.trained.held_out
         thresholds = held_out.class_thresholds(coverage, self.class_names, by_class=by_class)
         return thresholds.sets(self._score(data, on_error=on_error).log_probabilities)
+
+    def explain(self, data: RowsLike | None = None, *, on_error: OnError = "keep") -> Explanation:
+        """Find the columns or words behind the class and the density of each row; see `Explanation`.
+
+        The usual values of columns are those of the run's own rows, which are read.
+        """
+        from flowgmm_cli.inference.discovery import CollectingReader
+        from flowgmm_cli.inference.why import Explainer
+
+        reader = CollectingReader(self._reader(data, on_error))
+        scores = self._score(reader, on_error=on_error)
+        own = load_run_rows(self.run, self.trained, self._context, purpose="explain")
+        explainer = Explainer(self.trained, own.train, self._context)
+        return explainer.explain(concatenate_rows(reader.rows), scores.scorable)
 
     def embed(
         self,

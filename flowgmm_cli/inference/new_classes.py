@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from flowgmm_cli.data.writers.base import Columns, Writer, open_writer
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.files import atomic_write, write_text
 from flowgmm_cli.inference.groups import Groups
+from flowgmm_cli.messages import quote
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.recipe.yaml import write_yaml
 
@@ -87,6 +88,12 @@ def write_classes(
     values["data"] = {**source, **_common_settings(recipe, source)}
     write_text(target, write_yaml(values))
     return [target, *files.values()]
+
+
+def train_command(files: Sequence[Path], columns: tuple[Column, ...], run: Path) -> str:
+    """Return the line that trains on the files of `write_classes`, from the run if they keep its columns."""
+    renamed = files[-1].suffix == ".npz" and columns[0].kind != "image" and columns[0].name != "x"
+    return f"flowgmm train {quote(files[0])}" + ("" if renamed else f" --from {quote(run)}")
 
 
 def _table_source(

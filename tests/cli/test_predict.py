@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -249,3 +250,23 @@ def test_a_signal_in_the_middle_leaves_no_file(run: Path, start_python: Any, num
     assert not list(Path().glob(".out.csv.*"))
     assert not Path("out.csv").exists()
     assert "Traceback" not in err
+
+
+def test_why_adds_reasons_of_each_row(flowgmm: Any, run: Path) -> None:
+    write("odd.csv", "0.5,0.2", "40,3", "x,1")
+    outcome = flowgmm("predict", str(run), "odd.csv", "--why", "--only", "id,why,why_ood,nearest,change")
+    first, far, empty = outcome.rows
+    assert far["why_ood"].startswith("x1 40 (+")
+    assert re.fullmatch(r"(x[12] -?[\d.e-]+ \(\+[\d.]+\)(, )?)*", first["why"])
+    assert re.fullmatch(r"(x[12] \S+ -> \S+(, |: ))+(no|yes)", first["change"])
+    assert first["nearest"]
+    assert empty == {"id": "3"} | dict.fromkeys(["why", "why_ood", "nearest", "change"], "")
+    value = flowgmm("predict", str(run), "odd.csv", "--why", "--json").json["why"]
+    assert [row["id"] for row in value] == ["1", "2", "3"]
+    assert value[1]["why_ood"][0]["name"] == "x1"
+    assert value[1]["why_ood"][0]["effect"] > 1
+    assert {entry["name"] for entry in value[0]["change"]["columns"]} <= {"x1", "x2"}
+    assert (value[2]["why"], value[2]["change"]) == ([], None)
+    assert "why" not in flowgmm("predict", str(run), "odd.csv", "--json").json
+    lines = flowgmm("predict", str(run), "odd.csv", "--why", "--format", "jsonl").out.splitlines()
+    assert [json.loads(line)["why_ood"] for line in lines] == [row["why_ood"] for row in value]
