@@ -180,8 +180,8 @@ def match_rows(
 ) -> list[int | None]:
     """Find the row of each task; None if no row fits.
 
-    A row has the task's id, or the end of its path, and equal cells in the columns that both have; without
-    an id the first row with equal cells is taken.
+    A row has the task's id, or the end of its path, and at least half of the cells that both have are equal,
+    for dates may be written in another way. Without an id the first row with equal cells is taken.
 
     Args:
         tasks: the tasks.
@@ -204,7 +204,9 @@ def match_rows(
             if end in places
         ]
         fits = [
-            place for place in by_id if all(cells[n][place] == k for n, k in zip(shared, key, strict=True))
+            place
+            for place in by_id
+            if 2 * sum(cells[name][place] == cell for name, cell in zip(shared, key, strict=True)) >= len(key)
         ]
         if not fits and shared:
             if shared not in indices:
@@ -224,7 +226,7 @@ def _path_ends(value: str) -> Iterator[str]:
 
 def _normalise(cell: Any) -> str:
     """Return a cell in the form by which cells are compared: numbers alike, blanks alike."""
-    text = "" if cell is None else " ".join(str(cell).split())
+    text = "" if cell is None or cell != cell else " ".join(str(cell).split())
     try:
         return repr(float(text))
     except ValueError:

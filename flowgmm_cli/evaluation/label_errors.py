@@ -9,9 +9,14 @@ import numpy as np
 
 from flowgmm_cli.data.array_types import Array, Floats, Ints
 from flowgmm_cli.errors import RunError
+from flowgmm_cli.evaluation.calibration import temper_log_joint
 from flowgmm_cli.evaluation.evaluation_file import CROSS_FITTED, CrossFittedPredictions, load_predictions
+from flowgmm_cli.evaluation.temperature import fit_calibration
+from flowgmm_cli.recipe.schema import CalibrationConfig
 from flowgmm_cli.runs import Run
 
+MAX_SHARE = 0.45
+"""Largest share of wrong labels that is believed."""
 _ROUNDING = 1e-9  # rows of which a model is sure have the same probability
 
 
@@ -21,11 +26,13 @@ class LabelErrors:
 
     Attributes:
         predictions: predictions of all labelled rows that a fold has held out.
+        probabilities: probabilities of their right classes, `(N, K)`.
         places: positions of the doubtful rows among them, `(n,)`.
         suggested: the classes that they rather belong to, `(n,)`.
     """
 
     predictions: CrossFittedPredictions
+    probabilities: Floats
     places: Ints
     suggested: Ints
 
@@ -44,7 +51,7 @@ class LabelErrors:
     def table(self) -> dict[str, Array]:
         """Return the columns `id`, `label`, `suggested`, `p_label` and `p_suggested`."""
         stored, names = self.predictions, np.array(self.predictions.class_names, dtype=object)
-        labels, p = stored.labels[self.places], np.exp(stored.log_probabilities[self.places])
+        labels, p = stored.labels[self.places], self.probabilities[self.places]
         return {
             "id": np.array(stored.ids, dtype=object)[self.places],
             "label": names[labels],
@@ -79,12 +86,20 @@ def load_label_errors(run: Run) -> LabelErrors:
 
 
 def find_label_errors(predictions: CrossFittedPredictions) -> LabelErrors:
-    """Find the labels that look wrong by `suggest_classes`, the least likely first."""
-    p, labels = np.exp(predictions.log_probabilities), predictions.labels
+    """Find the labels that look wrong by `suggest_classes`, the least likely first.
+
+    Wrong labels have made the probabilities less certain. So they are calibrated again, to the right classes,
+    with the share of the labels that look wrong at first sight.
+    """
+    scores, labels = predictions.log_probabilities, predictions.labels
+    share = min(float((suggest_classes(np.exp(scores), labels) >= 0).mean()), MAX_SHARE)
+    config = CalibrationConfig()
+    fitted = fit_calibration(config, scores, labels, "cross_fit", 1.0, False, label_noise=share)
+    p = np.exp(temper_log_joint(scores, fitted.temperature, fitted.noise))
     suggested = suggest_classes(p, labels)
     places = np.flatnonzero(suggested >= 0)
     places = places[np.argsort(p[places, labels[places]], kind="stable")]
-    return LabelErrors(predictions, places, suggested[places])
+    return LabelErrors(predictions, p, places, suggested[places])
 
 
 def suggest_classes(p: Floats, labels: Ints) -> Ints:

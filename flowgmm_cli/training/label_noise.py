@@ -9,13 +9,12 @@ import numpy as np
 
 from flowgmm_cli.baselines.guide import build_method
 from flowgmm_cli.data.tensors import Tensors, load_tensor
-from flowgmm_cli.evaluation.label_errors import suggest_classes
+from flowgmm_cli.evaluation.label_errors import MAX_SHARE, suggest_classes
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.recipe.variants import vary
 from flowgmm_cli.training.fit_job import TrainContext
 
 _KEY = "objective.label_noise"
-_MAX_SHARE = 0.45
 
 
 def label_noise(recipe: Recipe) -> float:
@@ -52,4 +51,4 @@ def estimate_label_noise(rows: Tensors, *, classes: int, seed: int) -> float:
     if (held_out := method.data.predict_held_out()) is None:
         return 0.0
     index, p = held_out
-    return min(float((suggest_classes(p, labels[index]) >= 0).mean()), _MAX_SHARE)
+    return min(float((suggest_classes(p, labels[index]) >= 0).mean()), MAX_SHARE)

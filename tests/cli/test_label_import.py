@@ -46,7 +46,7 @@ def test_labels_join_the_rows_of_a_run(flowgmm: Any, run: Path) -> None:
     assert outcome.out.splitlines() == ["csv_more.yaml", "csv_more.csv", "csv_more_test.csv"]
     assert "2 with a new label, 1 with another one" in outcome.err
     assert "maybe: no class of the run" in outcome.err
-    assert "next: flowgmm train csv_more.yaml" in outcome.err
+    assert f"next: flowgmm train csv_more.yaml --from {run}" in outcome.err
     after = load_rows(load_recipe("csv_more.yaml", []).data, DataContext())
     cells = {row["id"]: row["label"] for row in read_rows("csv_more.csv")}
     assert {name: cells[name] for name in labels} == labels

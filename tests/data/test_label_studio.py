@@ -99,16 +99,18 @@ def test_a_control_can_be_named(tmp_path: Path) -> None:
 
 
 def test_rows_are_recognised_by_id_and_contents() -> None:
-    ids = ["r0", "r1", "cats/1.png", "dogs/1.png"]
-    columns = {"text": ["one", "two", None, "two"], "x": np.array([1.0, 0.1, np.nan, 0.1])}
+    ids = ["r0", "r1", "cats/1.png", "r3", "dogs/1.png"]
+    columns = {"text": ["one", "two", None, "two", "two"], "x": np.array([1.0, 0.1, np.nan, 0.1, 0.1])}
     tasks: list[tuple[dict[str, Any], int | None]] = [
         ({"id": "r1"}, 1),
         ({"id": "r1", "text": " two\n", "x": "0.10"}, 1),
         ({"id": "r0", "text": "two"}, 1),  # an id of another table
+        ({"id": "r3", "text": "two", "x": "another form"}, 3),
+        ({"id": "cats/1.png", "text": "", "x": None}, 2),
         ({"text": "two", "x": 0.1}, 1),  # the first of equal rows
-        ({"id": "dogs/1.png", "text": "two"}, 3),
+        ({"id": "dogs/1.png", "text": "two"}, 4),
         ({"image": "/data/local-files/?d=photos/cats/1.png"}, 2),
-        ({"image": "http://host/photos/dogs/1.png"}, 3),
+        ({"image": "http://host/photos/dogs/1.png"}, 4),
         ({"image": "birds/1.png"}, None),
         ({"text": "three"}, None),
         ({}, None),
