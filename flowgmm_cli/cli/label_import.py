@@ -11,6 +11,7 @@ import typer
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import explain_write_errors, open_session
 from flowgmm_cli.cli.validation import check_absent, check_input_kept, check_stdout, check_suffix
+from flowgmm_cli.data.readers.byte_source import require_file
 from flowgmm_cli.errors import DataError, UsageError
 from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.messages import join_some, quote
@@ -74,6 +75,7 @@ def import_labels(
     Examples: flowgmm labels import export.json · flowgmm labels import export.json --data mails.csv ·
     flowgmm labels import export.csv --save labels.csv
     """
+    require_file(file)
     check_stdout(save, as_json=as_json)
     check_input_kept(data, save)
     check_suffix("--recipe", recipe, (".yaml", ".yml"), "a recipe is a YAML file")

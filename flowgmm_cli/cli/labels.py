@@ -13,6 +13,7 @@ from flowgmm_cli.cli.session import data_context, select_run
 from flowgmm_cli.cli.validation import check_stdout
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.formatting import pluralise
+from flowgmm_cli.messages import quote
 
 if TYPE_CHECKING:
     from flowgmm_cli.api import Column, Rows
@@ -49,7 +50,8 @@ def list_errors(
 
     Each label is judged by models that have not seen it: those of the folds of the calibration or the
     search. It looks wrong if another class is likelier and as likely as it usually is in rows with its label.
-    Look at the rows before you change them: some are merely unusual.
+    Look at the rows before you change them: some are merely unusual. --save writes a table whose column
+    `label` you correct, and `flowgmm labels import` takes it.
 
     Examples: flowgmm labels · flowgmm labels runs/digits/latest -n 50 · flowgmm labels --save doubtful.csv
     """
@@ -67,7 +69,8 @@ def list_errors(
         with open_writer(save, format=format_) as writer:
             inputs = _read_inputs(selected, shown)
             writer.write(add_inputs(shown.table(), *inputs) if inputs else shown.table())
-        output.note(f"written {save}: {pluralise(len(shown), 'row')}")
+        if save != "-":
+            output.note(f"written {save}: {pluralise(len(shown), 'row')}")
     if as_json:
         output.print_json(
             {
@@ -81,6 +84,10 @@ def list_errors(
         )
     elif save != "-":
         _print_errors(selected, errors, shown)
+    if len(errors) and save != "-":
+        file = quote(save or "doubtful.csv")
+        first = f"correct the column label of {file}" if save else f"flowgmm labels --save {file}, correct it"
+        output.note(f"next: {first}, then flowgmm labels import {file} --run {quote(selected.path)}")
 
 
 def _read_inputs(run: Run, errors: LabelErrors) -> tuple[Rows, tuple[Column, ...]] | None:
@@ -117,4 +124,3 @@ def _print_errors(run: Run, errors: LabelErrors, shown: LabelErrors) -> None:
     output.print_table(columns, table, right=columns[3:5], optional=["p suggested", "p label"], title=title)
     if more := len(errors) - len(shown):
         output.note(f"{more:,} more: -n {len(errors)} shows and --save FILE writes them")
-    output.note("next: look at these rows, correct their labels in the data, and train again")

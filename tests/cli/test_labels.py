@@ -63,6 +63,18 @@ def test_without_their_rows_labels_are_still_listed(flowgmm: Any) -> None:
     assert "the data has changed" in flowgmm("labels").err
 
 
+def test_corrected_labels_come_back(flowgmm: Any, run: Path, doubtful: str) -> None:
+    outcome = flowgmm("labels", "--save", "doubtful.csv")
+    assert f"flowgmm labels import doubtful.csv --run {run}" in outcome.err
+    (row,) = read_rows("doubtful.csv")
+    values = {**row, "label": row["suggested"]}
+    save("doubtful.csv", [list(values), list(values.values())])
+    result = flowgmm("labels", "import", "doubtful.csv", "--run", str(run), "--json").json
+    assert (result["labels"], result["changed"]) == (1, 1)
+    cells = {row["id"]: row["label"] for row in read_rows("csv_more.csv")}
+    assert cells[doubtful] == row["suggested"]
+
+
 def test_labels_that_no_fold_has_held_out_cannot_be_checked(flowgmm: Any, run: Path) -> None:
     cross_fitted_file(Run(run)).unlink()
     error = flowgmm("labels", str(run), code=6).err
