@@ -84,9 +84,12 @@ def copy(
     ] = None,
     force: options.Force = False,
 ) -> None:
-    """Copy a recipe, comments included, to change it."""
+    """Copy a recipe, comments included, to change it; its data, too, if flowgmm has them.
+
+    Example: flowgmm recipes copy trees
+    """
     from flowgmm_cli.plugins.registry import registry
-    from flowgmm_cli.recipe.catalogue import find_recipe
+    from flowgmm_cli.recipe.catalogue import find_recipe, recipe_folder
     from flowgmm_cli.recipe.load import missing_keys
     from flowgmm_cli.recipe.yaml import read_text
 
@@ -94,11 +97,14 @@ def copy(
     target = (destination or Path()).expanduser()
     if target.is_dir():
         target = target / source.name
-    check_absent(target, "name another file, or replace it with --force", force=force)
-    text = read_text(source)
-    with explain_write_errors(target):
-        target.write_text(text, encoding="utf-8")
-    output.print_exact(str(target))
+    tables = sorted(source.parent.glob(f"{source.stem}*.csv")) if source.parent == recipe_folder() else []
+    copies = {target: source, **{target.parent / table.name: table for table in tables}}
+    for file in copies:
+        check_absent(file, "name another file, or replace it with --force", force=force)
+    for file, data in {file: read_text(original) for file, original in copies.items()}.items():
+        with explain_write_errors(file):
+            file.write_text(data, encoding="utf-8")
+        output.print_exact(str(file))
     train = f"flowgmm train {quote(target)}"
     if missing := missing_keys(str(target)):
         init = "; or flowgmm init FILE" if "data.label" in missing else ""

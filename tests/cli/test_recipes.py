@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -195,3 +196,30 @@ def test_what_a_recipe_leaves_to_the_user_is_named(flowgmm: Any, name: str) -> N
     assert "add to the command: data.path=... data.label=..." in outcome.err
     outcome = flowgmm("recipes", "check", name, "data.path=x.csv", code=3)
     assert "hint: set it in the recipe, or add to the command: data.label=..." in outcome.err
+
+
+def test_a_recipe_with_tables_of_its_own_is_copied_with_them(flowgmm: Any, folder: Path) -> None:
+    outcome = flowgmm("recipes", "copy", "trees")
+    names = ["trees.yaml", "trees.csv", "trees_odd.csv", "trees_test.csv"]
+    assert outcome.out.split() == names
+    assert "next: flowgmm train trees.yaml" in outcome.err
+    flowgmm("recipes", "check", "trees.yaml")
+    for name in ("trees.yaml", "trees_odd.csv", "trees_test.csv"):
+        Path(name).unlink()
+    assert "trees.csv exists already" in flowgmm("recipes", "copy", "trees", code=2).err
+    assert [path.name for path in Path().glob("trees*")] == ["trees.csv"]
+
+
+@pytest.mark.slow
+def test_the_tour_on_trees(flowgmm: Any, folder: Path) -> None:
+    flowgmm("recipes", "copy", "trees")
+    flowgmm("train", "trees.yaml", "--offline", "--quiet")
+    results = json.loads(flowgmm("eval", "--baselines", "--offline", "--json").out)
+    accuracy = results["metrics"]["accuracy"]
+    assert accuracy > 0.85
+    assert accuracy > max(item["accuracy"] for item in results["baselines"].values())
+    flowgmm("predict", "trees_test.csv", "--save", "answers.csv", "--offline")
+    assert len(Path("answers.csv").read_text().splitlines()) == 201
+    ood = json.loads(flowgmm("ood", "--out", "trees_odd.csv", "--offline", "--json").out)
+    assert ood["scores"][ood["default_score"]]["auroc"] > 0.8
+    assert json.loads(flowgmm("discover", "--offline", "--json").out)["groups"]
