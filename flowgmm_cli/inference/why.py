@@ -78,7 +78,7 @@ class Explainer:
         self.encoder = trained.preprocessor.feature_encoder
         self.texts = [(column, place) for column, place in self.encoder.layout if column.kind == "text"]
         self.changer = Changer(trained, self.context) if Changer.fits(trained) else None
-        self._fit_neighbours(rows)
+        self._fit_neighbours(rows, context)  # vectors of training texts may be cached
         self.cells = [
             cell
             for column, place in self.encoder.layout
@@ -91,11 +91,11 @@ class Explainer:
         """Names of the columns of reasons."""
         return ["why", "why_ood", "nearest", *(["change"] if self.changer else [])]
 
-    def _fit_neighbours(self, rows: Rows) -> None:
+    def _fit_neighbours(self, rows: Rows, context: DataContext) -> None:
         from sklearn.neighbors import NearestNeighbors
 
         rows = rows.take(np.arange(0, len(rows), -(-len(rows) // _MOST_NEIGHBOURS)))
-        split, refused = self.trained.preprocessor.apply_valid(rows, self.context)
+        split, refused = self.trained.preprocessor.apply_valid(rows, context)
         latents = encode(self.trained.model, split.x)
         density = latents.log_prob().numpy()
         ordinary = density >= np.quantile(density, _ORDINARY)

@@ -110,6 +110,14 @@ def test_the_page_refers_to_nothing_outside_itself(report_page: WrittenReport) -
     assert "default-src 'none'" in report_page.html
 
 
+def test_reasons_of_doubtful_and_unlikely_rows(report_page: WrittenReport) -> None:
+    section = next(section for section in report_page.report.sections if section.id == "reasons")
+    doubtful, unlikely = (part for part in section.parts if isinstance(part, Table))
+    assert len(doubtful.rows) == len(unlikely.rows) == 4
+    assert unlikely.rows[0][3].startswith(("x2 ", "x<b>&1 "))
+    assert "usual" in unlikely.rows[0][3]
+
+
 def test_user_chosen_names_are_plain_text(report_page: WrittenReport, names: tuple[str, ...]) -> None:
     for markup in ("<script", "<i>", "<b>"):
         assert markup not in report_page.html
