@@ -70,7 +70,9 @@ def fit_ood(trained: TrainedModel, rows: SplitData, context: DataContext) -> tup
     labelled = preprocess(_sample_labelled(rows.train, generator))
     train = replace(train, labelled=(labelled.x, labelled.labels))
     unlabelled = train.x[torch.from_numpy(split[0].labels < 0)]
-    train, held_out = (_without_unknown(part, trained.model) for part in (train, held_out))
+    if trained.model.unknown:
+        pairs = zip((train, held_out), split, strict=True)
+        train, held_out = (_thin_unknown(part, some, trained.model, generator) for part, some in pairs)
     seed = int(generator.integers(2**63))
     detector = fit_detector(config.scores, train, held_out, trained.model, seed)
     reason, table = "named by the recipe", dict[str, Aurocs]()
@@ -157,10 +159,13 @@ def _sample_labelled(rows: Rows, generator: np.random.Generator) -> Rows:
     return rows.take(np.sort(chosen))
 
 
-def _without_unknown(rows: ScoreInputs, model: Model) -> ScoreInputs:
-    """Return the rows that belong to one of the classes rather than to an unknown kind."""
-    index = np.flatnonzero((model.p_unknown(rows.latents) < 0.5).numpy())
-    return take_rows(rows, index) if 0 < len(index) < len(rows) else rows
+def _thin_unknown(
+    inputs: ScoreInputs, rows: Rows, model: Model, generator: np.random.Generator
+) -> ScoreInputs:
+    """Keep rows with the probability that they belong to a class: each weighs 1 - p_unknown in every score."""
+    p_unknown = model.p_unknown(inputs.latents).numpy()
+    index = np.flatnonzero((rows.labels >= 0) | (generator.random(len(rows)) >= p_unknown))
+    return take_rows(inputs, index) if len(index) else inputs
 
 
 def _sample(rows: Rows, count: int, generator: np.random.Generator) -> Rows:

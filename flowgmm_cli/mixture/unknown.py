@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from flowgmm_cli.data.tensors import Matrix
 from flowgmm_cli.mixture.clusters import fit_kmeans, single_thread_no_warnings, subsample
 from flowgmm_cli.neighbours import affinity, propagate_labels
 
@@ -30,7 +31,8 @@ MIN_LABELS = 20  # with fewer, the share of unknown kinds cannot be distinguishe
 MIN_SHARE = 0.04  # of unknown kinds that a model is changed for
 MAX_COLUMNS = 100  # of label mass that are spread, by class and fold; with more classes only by fold
 GRAPH_OPERATIONS = 1e10  # rows * rows * features of the neighbour search: some 2 seconds on one core
-DOUBT = 0.1  # probability that unknown kinds are found where all rows are of the classes
+REGRESSION_OPERATIONS = 1e8  # rows * classes * features of a logistic regression: some 2 seconds
+DOUBT = 0.05  # probability that unknown kinds are found where all rows are of the classes
 _LEVELS = np.array([0.03, 0.05, 0.08, 0.12, 0.17, 0.23, 0.3, 0.4, 0.5, 0.6, 0.7])  # shares of unlabelled rows
 _LEAST_MASS = 1e-2  # of a mean of 1
 _MARGIN = 0.12  # share of rows of the classes, beside unknown ones, that an estimate is made of
@@ -57,13 +59,6 @@ class UnknownKinds:
     components: Tensor
     count: int
 
-    def describe(self) -> str:
-        """Describe the share in a line."""
-        return (
-            f"about {self.share:.0%} of the unlabelled rows look like none of the classes "
-            f"({max(0, self.low):.0%} to {self.high:.0%})"
-        )
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, without the examples."""
         return {"share": self.share, "low": self.low, "high": self.high, "components": self.count}
@@ -82,9 +77,8 @@ class UnknownKinds:
 
 
 def find_unknown(
-    labelled: Tensor,
+    x: Matrix,
     labels: Tensor,
-    unlabelled: Tensor,
     *,
     classes: int,
     count: int | None,
@@ -93,43 +87,52 @@ def find_unknown(
     """Find unlabelled rows that belong to none of the classes.
 
     Args:
-        labelled: preprocessed rows with a label, `(L, D)`.
-        labels: their classes, int64 `(L,)`.
-        unlabelled: other rows, `(U, D)`; of very many a sample is used.
+        x: preprocessed training rows `(N, D)`; of very many a sample is used.
+        labels: their classes, int64 `(N,)`, -1 where unlabelled.
         classes: number of classes, K.
         count: number of nameless components; None = one, and only if there are such rows beyond doubt.
         generator: random numbers, on the CPU.
 
     Returns:
-        The rows, with `examples` as positions in `unlabelled`; None if nothing is found, or too few rows with
-        or without labels to tell.
+        The rows; None if nothing is found, or too few rows with or without labels to tell.
     """
-    most = max(MIN_LABELS, int((GRAPH_OPERATIONS / labelled.shape[1]) ** 0.5) - len(labelled))
-    sample = subsample(len(unlabelled), most, generator)
-    if len(labelled) < MIN_LABELS or len(sample) < MIN_LABELS:
+    total = int((labels >= 0).sum())
+    if min(total, len(labels) - total) < MIN_LABELS:
         return None
-    x = torch.cat([labelled, unlabelled[sample.to(unlabelled.device)]]).float().cpu().numpy()
-    y = labels.cpu().numpy()
+    most = max(2 * MIN_LABELS, int((GRAPH_OPERATIONS / x.shape[1]) ** 0.5))
+    labelled = _sample_positions(labels >= 0, most // 2, generator)
+    others = _sample_positions(labels < 0, most - len(labelled), generator)
+    rows = torch.cat([x[labelled], x[others]]).float().cpu().numpy()
+    y = labels[labelled].cpu().numpy()
     folds = assign_folds(y, generator)
-    mass = label_mass(x, y, folds)
+    mass = label_mass(rows, y, folds)
     ranks = scarcity_ranks(mass, folds)
     # labels are often drawn evenly from unequal classes, but the ratios are rough: both views have to agree
-    views = [estimate_share(ranks, weights) for weights in (np.ones(len(y)), class_ratios(x, y, classes)[y])]
+    ratios = class_ratios(rows, y, classes)
+    views = [estimate_share(ranks, weights) for weights in (np.ones(len(y)), ratios[y])]
     share, low, high = np.mean([(view.share, view.low, view.high) for view in views], axis=0).tolist()
     if count is None and (max(view.p for view in views) > DOUBT or share < MIN_SHARE):
         return None
     share = max(share, MIN_SHARE)
     # as many examples as a class of this size would have labels, drawn from the scarcest rows
-    size = max(len(y) // classes, round(len(y) * share / (1 - share)))
+    least = count or 1
+    size = max(least, total // classes, round(total * share / (1 - share)))
     candidates = np.argsort(-scarcity(mass[len(y) :].sum(2)), kind="stable")
-    candidates = candidates[: max(size, int(_EXAMPLES * share * len(sample)))]
+    candidates = candidates[: max(least, int(_EXAMPLES * share * len(others)))]
     order = torch.randperm(len(candidates), generator=generator).numpy()
     chosen = np.sort(candidates[order[:size]])
     groups = np.zeros(len(chosen), dtype=np.int64)
     if count is not None and count > 1:
-        groups = fit_kmeans(x[len(y) + chosen], count, generator).labels_.astype(np.int64)
-    positions = sample[torch.from_numpy(chosen)]
+        groups = fit_kmeans(rows[len(y) + chosen], count, generator).labels_.astype(np.int64)
+    positions = others[torch.from_numpy(chosen)]
     return UnknownKinds(share, low, high, positions, torch.from_numpy(groups), int(groups.max()) + 1)
+
+
+def _sample_positions(mask: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Draw at most `size` positions of true values; of very many, from evenly spaced ones."""
+    positions = mask.nonzero().flatten()
+    positions = positions[:: max(1, len(positions) // (4 * size))]
+    return positions[subsample(len(positions), size, generator)]
 
 
 def assign_folds(labels: npt.NDArray[np.int64], generator: torch.Generator) -> npt.NDArray[np.int64]:
@@ -202,7 +205,7 @@ def class_ratios(x: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], clas
 
     known = np.unique(labels)
     ratios = np.ones(classes)
-    if len(known) < 2:
+    if len(known) < 2 or len(labels) * x.shape[1] * len(known) > REGRESSION_OPERATIONS:
         return ratios
     scaled = x / x.std()
     with single_thread_no_warnings():

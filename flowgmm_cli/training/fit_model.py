@@ -22,6 +22,7 @@ from flowgmm_cli.evaluation.temperature import (
     calibration_folds,
     uses_validation,
 )
+from flowgmm_cli.evaluation.unknown_rows import UnknownRows
 from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.mixture.unknown import UnknownKinds, find_unknown
 from flowgmm_cli.model import Ensemble, Model
@@ -35,7 +36,6 @@ from flowgmm_cli.training.label_noise import label_noise, resolve_label_noise
 from flowgmm_cli.training.model_init import (
     prior_config,
     refine_class_prior,
-    select_rows,
 )
 from flowgmm_cli.training.plan import Stage, TrainingPlan
 from flowgmm_cli.training.prepare import PreparedData
@@ -82,8 +82,8 @@ def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
     context = dataclasses.replace(context, plan=plan, callbacks=plan.callbacks, guide=guide)
     context = resolve_label_noise(context)
     unknown = _find_unknown(context)
-    if unknown:
-        note(f"unknown  {unknown.describe()}")
+    if unknown and (found := UnknownRows.measure(unknown.to_dict())):
+        note(f"unknown  {found.describe()}; see `flowgmm discover`")
         context = dataclasses.replace(context, unknown=unknown)
     start = context.start
     result = search(context, labels, run=run) if recipe.search and not start else None
@@ -153,17 +153,13 @@ def _find_unknown(context: TrainContext) -> UnknownKinds | None:
         return None
     unknown = None
     if group.is_main_process:
-        labelled, others = select_rows(rows.labels)
         unknown = find_unknown(
-            rows.x[labelled],
-            rows.labels[labelled],
-            rows.x[others],
+            rows.x,
+            rows.labels,
             classes=context.data.classes,
             count=None if config.unknown == "auto" else config.unknown,
             generator=generator(recipe.run.seed, "unknown"),
         )
-        if unknown:
-            unknown = dataclasses.replace(unknown, examples=others[unknown.examples])
     if group.world_size == 1:
         return unknown
     text = group.broadcast_text(unknown.to_json() if unknown else "")
