@@ -162,9 +162,13 @@ def _sample_labelled(rows: Rows, generator: np.random.Generator) -> Rows:
 def _thin_unknown(
     inputs: ScoreInputs, rows: Rows, model: Model, generator: np.random.Generator
 ) -> ScoreInputs:
-    """Keep rows with the probability that they belong to a class: each weighs 1 - p_unknown in every score."""
+    """Keep labelled rows, and others that rather belong to a class with the probability that they do.
+
+    So they weigh 1 - p_unknown in every score, threshold and percentile.
+    """
     p_unknown = model.p_unknown(inputs.latents).numpy()
-    index = np.flatnonzero((rows.labels >= 0) | (generator.random(len(rows)) >= p_unknown))
+    is_kept = (p_unknown < 0.5) & (generator.random(len(rows)) >= p_unknown)
+    index = np.flatnonzero(is_kept | (rows.labels >= 0))
     return take_rows(inputs, index) if len(index) else inputs
 
 

@@ -100,6 +100,17 @@ def test_rows_of_unknown_kinds_are_out_of_distribution(trained: tuple[FlowGMM, l
     assert far.metrics["blend"].auroc > 0.98
 
 
+def test_scores_are_fitted_to_rows_of_the_classes(trained: tuple[FlowGMM, list[str]], arrays: Path) -> None:
+    rows = np.load(arrays)
+    p = trained[0].predict(rows["train"]).p_unknown
+    assert p is not None
+    p[rows["train_label"] >= 0] = 0
+    weights = np.where(p < 0.5, 1 - p, 0)
+    facts = trained[0].trained.facts["ood"]
+    assert facts["rows"] + facts["held_out_rows"] == pytest.approx(weights.sum(), abs=15)
+    assert weights.sum() < 650 < len(p)
+
+
 def test_the_command_line_writes_and_selects_the_column(
     trained: tuple[FlowGMM, list[str]], flowgmm: Any, tmp_path: Path
 ) -> None:
