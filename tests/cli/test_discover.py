@@ -57,7 +57,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(
-        train_run(tmp_path_factory.mktemp("clean"), [120, 120, 0, 0], "prior.unknown=auto", "train.epochs=1")
+        train_run(tmp_path_factory.mktemp("clean"), [120, 120, 0, 0], "train.epochs=1")
     )
 
 
