@@ -65,7 +65,7 @@ def test_examples_are_as_many_as_a_class_of_that_size_would_have_labels() -> Non
 
 
 def test_nothing_is_found_where_every_row_is_of_a_class() -> None:
-    assert sum(find(0, seed)[0] is not None for seed in range(20)) <= 2
+    assert sum(find(0, seed)[0] is not None for seed in range(20)) <= 3
 
 
 def test_a_number_of_components_is_kept_without_any_doubt() -> None:
