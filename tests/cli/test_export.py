@@ -94,7 +94,7 @@ class Solver(torch.nn.Module):
 
 
 def test_a_flow_with_a_solver_is_refused(
-    digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained = load(digits_run).trained
     trained.model.parts[0].flow = Solver()
@@ -103,6 +103,7 @@ def test_a_flow_with_a_solver_is_refused(
         graph.write_graph(trained, lambda rows: rows.log_density, tmp_path / "model.onnx")
     assert "flow.use=realnvp" in str(error.value.hint)
     assert not (tmp_path / "model.onnx").exists()
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.usefixtures("digits_run", "_with_onnx")
