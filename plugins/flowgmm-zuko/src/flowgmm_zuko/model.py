@@ -47,13 +47,13 @@ class ZukoFlow(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(N, D)` to latents `(N, D)` and the log-determinant `(N,)`."""
         x = _at_least_float32(x)
-        if not len(x):  # adaptive solvers take the mean of no errors for one that is too large
+        if not x.shape[0]:  # adaptive solvers take the mean of no errors for one that is too large
             return x.clone(), x.new_zeros(0)
         with torch.autocast(x.device.type, enabled=False):
             z, log_det = self.transform().call_and_ladj(x)
         if not torch.is_grad_enabled():  # zuko's monotonic transforms switch it on and hand out the graph
             z, log_det = z.detach(), log_det.detach()
-        return z, log_det.expand(len(x))
+        return z, log_det.expand(x.shape[0])
 
     def inverse(self, z: Tensor) -> Tensor:
         """Map latents `(N, D)` back to rows `(N, D)`."""
