@@ -123,6 +123,8 @@ def _join_table(
     given = table.label_strings(label).tolist() if label in table.names else [None] * rows
     cells = {name: table.data[name].to_pylist() for name in inputs}
     placed, counts = _place(labels, ids, cells, given, f"{file} and {data}")
+    if label not in table.names:
+        output.note(f"column  `{label}` is new in the table; --label names another one")
     whole: dict[str, Any] = {name: table.data[name].combine_chunks() for name in table.names}
     with open_writer(target) as writer:
         writer.write({**whole, label: _as_cells([placed.get(row, given[row]) for row in range(rows)])})
