@@ -135,6 +135,18 @@ def test_the_main_process_ends_a_search_with_the_verdict(
 
 
 @pytest.mark.slow
+def test_two_processes_go_on_from_a_run(
+    words: Callable[..., list[str]], command: Command, train_run: Train, tmp_path: Path
+) -> None:
+    start, _ = train_run("start")
+    more = ("data.labels.count=40", "--from", str(start.path), "--json", "--processes", "2")
+    done = command(words(tmp_path / "both", *more))
+    assert done.json["status"] == "done"
+    assert f"from    {start.path} (20% of 4 epochs)" in done.err
+    assert Run(tmp_path / "both").info()["from"]["run"] == str(start.path)
+
+
+@pytest.mark.slow
 def test_torchrun_trains_the_same_model(
     words: Callable[..., list[str]], command: Command, train_run: Train, tmp_path: Path
 ) -> None:

@@ -269,3 +269,19 @@ def test_a_missing_tracker_is_named_before_training(flowgmm: Any, monkeypatch: p
     assert not Path("runs").exists()
     told = flowgmm("train", "digits", "run.trackers=[mlflo]", code=3).err
     assert "run.trackers  expected a list of tensorboard, mlflow, trackio" in told
+
+
+def test_a_run_to_go_on_from_is_named_with_a_recipe_and_finished(flowgmm: Any, run: Path) -> None:
+    error = flowgmm("train", "--from", str(run), code=2).err
+    assert f"hint: flowgmm train RECIPE --from {run}" in error
+    error = flowgmm("train", "--resume", str(run), "--from", str(run), code=2).err
+    assert "--resume takes a run and nothing else" in error
+    Run(run).update(status="interrupted")
+    error = flowgmm(*WORDS, "--from", str(run), code=6).err
+    assert f"hint: continue it: flowgmm train --resume {run}" in error
+    Run(run).update(status="done")
+    error = flowgmm(*WORDS, "flow.hidden=16", "--from", str(run), "--run-dir", "next", code=3).err
+    assert "flow.hidden is 16, in the run 8" in error
+    assert not Path("next").exists()
+    terms = flowgmm(*WORDS, "--from", str(run), "--dry-run", "--json").json["terms"]
+    assert terms["labelled"] > 0

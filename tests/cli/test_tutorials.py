@@ -38,7 +38,9 @@ def equal_within_tolerance(expected: str, printed: str) -> bool:
     match = re.fullmatch(pattern, " ".join(SEPARATOR.sub(" ", printed).split()))
     figures = [piece for piece in pieces if re.fullmatch(NUMBER, piece)]
     return match is not None and all(
-        math.isclose(float(first.replace(",", "")), float(second.replace(",", "")), rel_tol=0.15, abs_tol=0.05)
+        math.isclose(
+            float(first.replace(",", "")), float(second.replace(",", "")), rel_tol=0.15, abs_tol=0.05
+        )
         for first, second in zip(figures, match.groups(), strict=True)
     )
 
