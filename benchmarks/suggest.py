@@ -2,6 +2,7 @@
 
     python benchmarks/suggest.py                                all draws and sets, then a table
     python benchmarks/suggest.py --only digits,trec --seeds 0..4
+    python benchmarks/suggest.py --forecast                     the intervals of forecasts, from random labels
 
 A draw takes rows for the pile and the test, at most 5,000 and 2,000. Labels are suggested in rounds, up to 1,
 2, 5 and 10 for each class; from the second round on, logistic regression on the labels so far tells doubtful
@@ -32,6 +33,7 @@ from sklearn.semi_supervised import LabelSpreading
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.cache import user_cache_dir
 from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
+from flowgmm_cli.experiments.forecast import fit_forecast
 from flowgmm_cli.files import write_json
 from flowgmm_cli.inference.row_choice import choose_rows
 from flowgmm_cli.inference.suggestions import measure_doubt
@@ -72,10 +74,14 @@ def read_vectors(item: DataSet, work: Path) -> Vectors:
         return arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"]
 
 
-def draw_rows(vectors: Vectors, seed: int) -> Vectors:
-    """Draw the pile and the test rows."""
+def draw_rows(vectors: Vectors, seed: int, *, own_test: bool) -> Vectors:
+    """Draw the pile and the test rows, a fifth of all where the source has none of its own."""
     x, y, x_test, y_test = vectors
     rng = np.random.default_rng(seed)
+    if not own_test:
+        x, y = np.concatenate([x, x_test]), np.concatenate([y, y_test])
+        order, count = rng.permutation(len(x)), len(x) // 5
+        x, y, x_test, y_test = x[order[count:]], y[order[count:]], x[order[:count]], y[order[:count]]
     pile, test = rng.permutation(len(x))[:MAX_PILE], rng.permutation(len(x_test))[:MAX_TEST]
     return x[pile], y[pile], x_test[test], y_test[test]
 
@@ -126,7 +132,7 @@ def measure(rows: Vectors, labelled: Array) -> dict[str, float]:
 
 def run_draw(item: DataSet, work: Path, seed: int) -> dict[str, Any]:
     """Measure one draw."""
-    rows = draw_rows(read_vectors(item, work), seed)
+    rows = draw_rows(read_vectors(item, work), seed, own_test=item.own_test)
     x, y = rows[:2]
     counts = [each * len(np.unique(y)) for each in PER_CLASS]
     start = time.perf_counter()
@@ -155,6 +161,30 @@ def run_draw(item: DataSet, work: Path, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def check_forecast(item: DataSet, work: Path, seed: int) -> dict[str, Any] | None:
+    """Forecast logistic regression with 250 random labels from 20 to 200, five times each, and measure it."""
+    x, y, x_test, y_test = draw_rows(read_vectors(item, work), seed, own_test=item.own_test)
+
+    def measure_counts(draw: int, counts: Iterable[int]) -> list[float]:
+        rows = draw_labels(y, counts, np.random.default_rng([seed, draw]), balanced=False)
+        models = [LogisticRegression(max_iter=300).fit(x[labelled], y[labelled]) for labelled in rows]
+        return [float((model.predict(x_test) == y_test).mean()) for model in models]
+
+    counts = (20, 50, 100, 200)
+    accuracies = [measure_counts(draw, counts) for draw in range(5)]
+    forecast = fit_forecast(
+        {
+            n: dict(enumerate(column))
+            for n, column in zip(counts, np.transpose(accuracies).tolist(), strict=True)
+        }
+    )
+    if forecast is None:
+        return None
+    (measured,) = measure_counts(5, [forecast.labels + forecast.more])
+    inside = forecast.low <= measured <= forecast.high
+    return {"set": item.name, "seed": seed, **vars(forecast), "measured": measured, "inside": inside}
+
+
 def table(points: list[Mapping[str, Any]]) -> list[str]:
     """Format a Markdown table: mean accuracies with suggested and random labels, and the mean difference."""
     lines = ["| data | classifier | labels of a class | suggested | random | balanced | difference |"]
@@ -178,11 +208,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", default=",".join(SETS), help="sets, separated by commas")
     parser.add_argument("--seeds", default="10..14", help="draws, such as 0..4 or 0,2,5")
+    parser.add_argument("--forecast", action="store_true", help="check the forecasts of curves instead")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks/suggest"), help="work folder")
     options = parser.parse_args()
     names = options.only.split(",")
     if unknown := [name for name in names if name not in SETS]:
         raise SystemExit(f"there is no `{unknown[0]}`; choose one of {', '.join(SETS)}")
+    if options.forecast:
+        pairs = [(SETS[name], seed) for name in names for seed in parse_seeds(options.seeds)]
+        checks = [check for pair in pairs if (check := check_forecast(pair[0], options.work, pair[1]))]
+        write_json(options.work / "forecast.json", {"schema": SCHEMA, "forecasts": checks})
+        for check in checks:
+            print(
+                "{set} draw {seed}: {forecast:.3f} ({low:.3f} to {high:.3f}), {measured:.3f}".format(**check)
+            )
+        print(f"{sum(check['inside'] for check in checks)} of {len(checks)} intervals hold the accuracy")
+        return
     points = []
     with warnings.catch_warnings(action="ignore"):  # rows without a neighbour that has a label
         for name in names:

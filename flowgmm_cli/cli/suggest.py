@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "flowgmm/suggest/1"
 LABEL_STUDIO = "label-studio"
-_SHOWN = 10
+_SHOWN, _LETTERS = 10, 120  # rows on the screen, and letters of each
 
 Number = Annotated[int, options.option("--number -n N", "Rows to label.", min=1)]
 Text = Annotated[
@@ -172,8 +172,10 @@ def _describe_rows(suggestions: Suggestions) -> list[str]:
 
 
 def _print(suggestions: Suggestions, source: str, save: str | None) -> None:
+    from flowgmm_cli.report.text import shorten
+
     rows = suggestions.to_dicts()[:_SHOWN]
-    texts = _describe_rows(suggestions)
+    texts = [shorten(text, _LETTERS) for text in _describe_rows(suggestions)]
     table = [
         [row["id"], row["suggested"], row["reason"], text]
         for row, text in zip(rows, texts[:_SHOWN], strict=True)

@@ -80,6 +80,14 @@ def test_groups_of_unknown_kinds_are_found_with_what_marks_them(flowgmm: Any, ru
     assert "2 groups" in flowgmm("discover", run).out
 
 
+def test_rows_of_unknown_kinds_are_suggested_for_labels(flowgmm: Any, run: str) -> None:
+    rows = flowgmm("suggest", run, "-n", "12", "--json").json["rows"]
+    unknown = {row["id"][0] for row in rows if row["reason"] == "unlike the named classes"}
+    assert unknown
+    assert unknown <= {"c", "d"}
+    assert any(row["reason"] == "between a and b" for row in rows)
+
+
 def test_groups_of_other_rows(flowgmm: Any, run: str) -> None:
     lines = (Path(run).parent / "rows.csv").read_text().splitlines()
     Path("new.csv").write_text("\n".join([lines[0], *[line for line in lines if line[0] in "bd"]]) + "\n")
