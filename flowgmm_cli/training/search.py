@@ -285,7 +285,7 @@ def rank(results: list[CandidateResult], recipe: Recipe, *, keep: int, classes: 
     best, kept = ranked[0], ranked[:keep]
     others = f"; {', '.join(candidate.name for candidate in kept[1:])} next" if len(kept) > 1 else ""
     unsure = [item.name for item in ranked if item.score > best.score]
-    chance = f"; that of {' and '.join(unsure)} is higher, but not significantly" if unsure else ""
+    chance = f"; the gain of {' and '.join(unsure)} is not significant" if unsure else ""
     reason = (
         f"{best.name} has the best score: {best.nll:.3f} nats and {best.accuracy:.1%} on labels not seen, "
         f"{best.agreement:.1%} agreement{others}{chance}"
