@@ -23,7 +23,7 @@ To = Annotated[Literal["onnx"], options.option("--to onnx", "Format of the model
 Folder = Annotated[Path | None, options.option("--save FOLDER", "New folder for the exported model.")]
 
 
-def _select_score(trained: TrainedModel, name: str | None, fpr: float | None) -> tuple[OODRule, Operation]:
+def select_score(trained: TrainedModel, name: str | None, fpr: float | None) -> tuple[OODRule, Operation]:
     """Return the rule of a score and its operation; log p(x) replaces a default score that has none.
 
     Raises:
@@ -83,7 +83,7 @@ def export(
         from flowgmm_cli.inference.inputs import read_first_rows
 
         inputs = Inputs.from_model(session.trained)
-        rule, operation = _select_score(session.trained, score, fpr)
+        rule, operation = select_score(session.trained, score, fpr)
         reader = session.open_rows(data, purpose="export without --data", data_format=data_format)
         rows = read_first_rows(reader, _CHECKED_ROWS)
         output.note("writing the graph and checking it…")

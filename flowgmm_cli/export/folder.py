@@ -77,11 +77,12 @@ class Inputs:
             return values | {name: array.tolist() for name, array in arrays.items()}
         texts = encoder.encoder
         if isinstance(texts, JointEncoder):
-            parts = [self._describe_texts(part, encoder.column.name) for part in texts.parts]
+            parts = [self.describe_texts(part, encoder.column.name) for part in texts.parts]
             return {"parts": parts, "weights": list(texts.weights)}
-        return {"parts": [self._describe_texts(texts, encoder.column.name)], "weights": None}
+        return {"parts": [self.describe_texts(texts, encoder.column.name)], "weights": None}
 
-    def _describe_texts(self, encoder: object, column: str) -> dict[str, Any]:
+    def describe_texts(self, encoder: object, column: str) -> dict[str, Any]:
+        """Return the values of an encoder of texts, and add its files. Raises `PluginError` for others."""
         if isinstance(encoder, WordLlamaEncoder):
             self.tokenizer = encoder.tokenizer.to_str()
             table = encoder.table.numpy().astype(np.float16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -15,7 +16,9 @@ from own_files import Outcome
 from torch import Tensor
 
 from flowgmm_cli import load
+from flowgmm_cli.cli.export import select_score
 from flowgmm_cli.data.specs import DequantiseConfig
+from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.data.transforms.elementwise import Dequantise
 from flowgmm_cli.errors import PluginError
 from flowgmm_cli.export import folder as folders
@@ -106,6 +109,19 @@ def test_a_flow_with_a_solver_is_refused(
     assert capsys.readouterr().err == ""
 
 
+def test_log_density_replaces_a_default_score_that_cannot_be_exported(
+    digits_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = load(digits_run).trained
+    detector = trained.require_detector()
+    trained = replace(trained, detector=detector.with_default("density_of_states"))
+    rule, operation = select_score(trained, None, None)
+    assert (rule.score, rule.threshold) == ("nll", detector.threshold("nll"))
+    assert "`density_of_states` cannot be exported; ood_score is -log p(x)" in capsys.readouterr().err
+    rows = trained.encode_rows(Tensors(torch.zeros(2, trained.preprocessor.dim), log_det=torch.zeros(2)))
+    assert torch.equal(operation(rows), -rows.log_density)
+
+
 @pytest.mark.usefixtures("digits_run", "_with_onnx")
 def test_mistakes_are_named(flowgmm: Flowgmm) -> None:
     assert "--save FOLDER" in flowgmm("export", code=2).err
@@ -117,3 +133,5 @@ def test_mistakes_are_named(flowgmm: Flowgmm) -> None:
     trained.preprocessor.transforms.layers.append(Dequantise(DequantiseConfig(), features=8))
     with pytest.raises(PluginError, match="whole numbers cannot be exported"):
         folders.Inputs.from_model(trained)
+    with pytest.raises(PluginError, match="column `title` cannot be exported: its encoder, object"):
+        folders.Inputs().describe_texts(object(), "title")
