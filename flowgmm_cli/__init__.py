@@ -1,6 +1,6 @@
 """FlowGMM: semi-supervised learning with normalizing flows and a Gaussian-mixture latent space."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["FlowGMM", "FlowGMMClassifier", "__version__", "load"]
 
 TYPE_CHECKING = False

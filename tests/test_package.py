@@ -14,6 +14,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -126,3 +127,17 @@ def test_pins_lie_within_the_ranges_of_the_project() -> None:
     for text in declarations():
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)]), text
+
+
+def test_the_version_is_that_of_changelog_and_citation() -> None:
+    assert f"## [{flowgmm_cli.__version__}] - " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == flowgmm_cli.__version__
+    assert citation["license"] == "Apache-2.0"
+
+
+def test_every_distribution_has_urls_and_classifiers() -> None:
+    for file in (ROOT / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")):
+        project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
+        assert project["urls"]["Homepage"] == f"https://pypi.org/project/{project['name']}/"
+        assert {"Operating System :: OS Independent", "Typing :: Typed"} <= set(project["classifiers"])
