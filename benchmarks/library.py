@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from timing import Contender, repeat
 from torch import Tensor
 
 from flowgmm_cli.data.tensors import Tensors
-from flowgmm_cli.devices import Engine, deterministic
+from flowgmm_cli.devices import Engine, allow_tf32, deterministic
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.load import parse_resolved
 from flowgmm_cli.recipe.schema import Recipe
@@ -67,6 +67,7 @@ class Library:
         loss: the plain likelihood, or the default losses of `flowgmm train`.
         precision: number format of the networks.
         words: overrides of the recipe.
+        device: device of model and rows.
     """
 
     shape: Shape
@@ -74,6 +75,7 @@ class Library:
     loss: Loss
     precision: Precision
     words: tuple[str, ...] = ()
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
     def name(self) -> str:
@@ -82,7 +84,7 @@ class Library:
 
     @property
     def engine(self) -> Engine:
-        return Engine(torch.device("cpu"), self.precision)
+        return Engine(self.device, self.precision)
 
     def model(self) -> FlowMixture:
         """The model before training."""
@@ -96,7 +98,7 @@ class Library:
         recipe, rows = recipe_of(self.shape, self.loss, self.precision, self.words), self._training_rows()
         step = build_step(
             recipe,
-            self.model(),
+            self.model().to(self.device),
             features=self.shape.features,
             labelled=self.shape.labelled,
             unlabelled=len(rows) - self.shape.labelled,
@@ -110,7 +112,8 @@ class Library:
 
             train = recipe.train.model_copy(update={"max_steps": times + 2})
             timed = recipe.model_copy(update={"train": train})
-            with deterministic(recipe.run.deterministic):
+            tf32 = allow_tf32(self.engine, recipe.train.tf32)
+            with deterministic(recipe.run.deterministic), tf32:
                 Trainer(step, rows, timed, self.engine, on_step=on_step).fit()
             # The first step sets up the state of the optimiser, and the last step writes the metrics.
             return [b - a for a, b in pairwise(ends[:-1])]
@@ -119,7 +122,7 @@ class Library:
 
     def scores(self, x: Tensor) -> Contender:
         """Compute `log p(x)` of rows."""
-        model, engine = self.model().eval(), self.engine
+        model, engine = self.model().to(self.device).eval(), self.engine
 
         @torch.no_grad()
         def score() -> None:
@@ -143,4 +146,4 @@ class Library:
         x = torch.cat([rows.labelled, rows.unlabelled.repeat(_BATCHES, 1)])
         labels = torch.full((len(x),), -1)
         labels[: shape.labelled] = rows.labels
-        return Tensors(x, labels)
+        return Tensors(x, labels).to(self.device)

@@ -74,6 +74,10 @@ class Rows:
             torch.randn(shape.classes, shape.features, generator=generator) * 0.56,
         )
 
+    def to(self, device: torch.device) -> Rows:
+        """Copy the rows to a device."""
+        return Rows(*(value.to(device) for value in vars(self).values()))
+
 
 def products(shape: Shape, dtype: torch.dtype) -> Callable[[], None]:
     """Create a function of only the matrix products of a step, with gradients: a lower bound of its time.
