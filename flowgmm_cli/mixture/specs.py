@@ -70,7 +70,7 @@ class GMMConfig(Config):
         "rows during training",
     )
     unknown: Literal["auto", "off"] | Annotated[int, Field(ge=1)] = Field(
-        "auto",
+        "off",
         description="nameless components for unlabelled rows that belong to none of the classes: `auto` adds "
         "one if there are such rows, a number adds that many; `off` for none",
     )

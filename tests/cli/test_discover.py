@@ -56,7 +56,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(train_run(tmp_path_factory.mktemp("clean"), [120, 120, 0, 0], "train.epochs=1"))
+    return str(
+        train_run(tmp_path_factory.mktemp("clean"), [120, 120, 0, 0], "prior.unknown=auto", "train.epochs=1")
+    )
 
 
 def test_groups_of_unknown_kinds_are_found_with_what_marks_them(flowgmm: Any, run: str) -> None:
