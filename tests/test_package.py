@@ -81,12 +81,10 @@ def declarations() -> list[str]:
     return [*project["dependencies"], *project["optional-dependencies"]["dev"]]
 
 
-def plugin_dependencies() -> set[str]:
-    """Requirements of the first-party plugins, which may not be installed."""
-    projects = [
-        tomllib.loads(path.read_text(encoding="utf-8"))["project"]
-        for path in ROOT.glob("plugins/*/pyproject.toml")
-    ]
+def optional_dependencies() -> set[str]:
+    """Requirements of the extras and the first-party plugins, which may not be installed."""
+    files = [ROOT / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")]
+    projects = [tomllib.loads(path.read_text(encoding="utf-8"))["project"] for path in files]
     return {
         canonicalize_name(Requirement(text).name)
         for project in projects
@@ -120,7 +118,7 @@ def test_constraints_pin_what_the_project_needs_and_nothing_else() -> None:
             (Requirement(text), more) for text in requires(key) or () for more in ("", *requirement.extras)
         ]
     assert needed - pins().keys() == set()
-    assert pins().keys() - needed - plugin_dependencies() == set()
+    assert pins().keys() - needed - optional_dependencies() == set()
 
 
 def test_pins_lie_within_the_ranges_of_the_project() -> None:

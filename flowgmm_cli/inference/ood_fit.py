@@ -225,7 +225,7 @@ def select_score(
         chosen = [name for name in names if in_pile or uses[name] not in LABELS_ALONE] or names
         aurocs = {name: float(np.mean([values[name] for values in evidence])) for name in chosen}
         families = list(select_families(aurocs, family_of))
-        # classes left out say little about faults, such as another unit: far rows count by the best score for these
+        # classes left out say little of faults, such as another unit; the best score for these finds far rows
         far = max(names, key=lambda name: np.mean([kinds[kind][name] for kind in pseudo_ood]))
         if all(far not in family.scores for family in families):
             families.append(Family((far,), weight=0.0))

@@ -93,7 +93,7 @@ class Tail:
     @classmethod
     def fit(cls, scores: Floats) -> Tail:
         """Fit to the scores of held-out rows `(n,)`."""
-        ordered = np.sort(to_finite(scores))
+        ordered = np.sort(_flush(to_finite(scores)))
         values, first, counts = np.unique(ordered, return_index=True, return_counts=True)
         # equal values have the rank of the middle one; a share of 1/(n + 1) is left for unseen values
         above = len(ordered) - first - (counts - 1) / 2
@@ -109,7 +109,7 @@ class Tail:
 
     def __call__(self, scores: Floats) -> Floats:
         """Return the rarity of scores `(N,)`: 0 is nothing special, 3 is one row in twenty."""
-        scores = to_finite(scores)
+        scores = _flush(to_finite(scores))
         within: Floats = np.interp(scores, self.values, self.rarity)
         low, high = self.values[0], self.values[-1]
         with np.errstate(over="ignore"):
@@ -129,6 +129,11 @@ class Tail:
         """Restore the result of `state`."""
         scale, shape = arrays["excess"].tolist()
         return cls(arrays["values"], arrays["rarity"], scale, shape)
+
+
+def _flush(scores: Floats) -> Floats:
+    """Replace the smallest numbers by 0: between two of them the slope of an interpolation overflows."""
+    return np.where(np.abs(scores) < np.finfo(np.float32).tiny, 0.0, scores)
 
 
 def _fit_pareto(ordered: Floats) -> tuple[float, float]:

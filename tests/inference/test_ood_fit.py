@@ -164,6 +164,20 @@ def test_a_class_whose_rows_stay_in_the_pile_is_detected_by_labels_alone(train_r
     assert table["label_distance"]["left out"] == table["label_distance"]["unlabelled"] > 0.7
 
 
+def test_the_score_that_detects_faults_best_counts_for_far_rows_at_least(train_run: TrainRun) -> None:
+    run, found = train_run("run", "data.name=pinwheel", "data.labels.count=60", "train.epochs=20")
+    train, held_out = encode_rows(found.trained, run)
+    rows = _rows(run).train
+    labelled = torch.from_numpy(np.flatnonzero(rows.labels >= 0))
+    train = replace(train, labelled=(train.x[labelled], torch.from_numpy(rows.labels)[labelled]))
+    uses = "input_knn", "label_angle", "label_posterior", "label_distance"
+    detector, reason, table = choose(found.trained, train, held_out, *uses, in_pile=True)
+    best = max(table, key=lambda name: np.mean([table[name][kind] for kind in KINDS]))
+    assert best == "input_knn"
+    assert best in detector.blend.names
+    assert best in reason
+
+
 def test_unlabelled_rows_of_another_kind_are_noticed_by_their_angles() -> None:
     rng = np.random.default_rng(0)
     means = np.eye(6)[:3] * 6

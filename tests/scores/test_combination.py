@@ -52,6 +52,13 @@ def test_rarity_never_falls_and_is_finite_and_positive(held_out: np.ndarray, row
     assert (np.diff(result) >= -1e-12 * np.abs(result[1:])).all()
 
 
+def test_rarity_rises_between_held_out_values_that_differ_by_the_smallest_numbers() -> None:
+    tail = Tail.fit(np.array([0.0, 1e-310, 1.0]))
+    result = tail(np.array([0.0, 5e-311, 1e-310, 0.5, 1.0]))
+    assert np.isfinite(result).all()
+    assert (np.diff(result) >= 0).all()
+
+
 @pytest.mark.parametrize("size", [1, 2, 5, 300, 30_000])
 def test_far_rows_keep_their_order(size: int) -> None:
     held_out = np.random.default_rng(size).gamma(2.0, size=size)
