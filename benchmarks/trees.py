@@ -5,7 +5,7 @@
 
 A tree has 18 measurements and a soil. The logarithm of a measurement is a sum of the proportions of its
 kind, of age and moisture, which correlate all columns, and of noise. No column tells the kinds apart, all
-together do. 20 named trees are too few to learn how; 476 trees without a name show it. 60 further trees
+together do. 20 named trees are too few to learn how; 460 trees without a name show it. 120 further trees
 without a name are of a fifth kind. Half of the odd rows are faults: a height in feet, a trunk in inches,
 leaves in centimetres; the others have columns of two trees.
 """
@@ -27,9 +27,9 @@ COLUMNS = (
     "teeth", "veins", "catkin_mm", "fruit_mm", "seed_mg", "wood_density", "sap_sugar", "ash_share", "root_cm",
 )  # fmt: skip
 SOILS = ("sand", "loam", "clay")
-LABELS, PILE, OTHERS, TEST, ODD = 20, 476, 60, 200, 60  # rows
+LABELS, PILE, OTHERS, TEST, ODD = 20, 460, 120, 200, 60  # rows
 SPREAD = 0.3  # of the logarithms
-KIND, GROWTH, NOISE = 0.52, 0.3, 0.6  # parts of proportions, of age and moisture, of noise
+KIND, GROWTH, NOISE = 0.65, 0.3, 0.6  # parts of proportions, of age and moisture, of noise
 
 _laws = np.random.default_rng(3)
 MEANS = _laws.uniform(1, 4, size=len(COLUMNS))

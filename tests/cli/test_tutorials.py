@@ -20,7 +20,7 @@ from unittest.mock import patch
 import pytest
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-TUTORIALS = sorted(f"tutorials/{path.name}" for path in (DOCS / "tutorials").glob("*.md"))
+TUTORIALS = ["start.md", *sorted(f"tutorials/{path.name}" for path in (DOCS / "tutorials").glob("*.md"))]
 BLOCK = re.compile(r'^```(python|sh|text)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)
 NUMBER = r"\d[\d,]*(?:\.\d+)?"
 SEPARATOR = re.compile(r"\s+|,(?!\d{3}\b)")
@@ -95,7 +95,7 @@ def test_a_page_prints_what_it_shows(
 def carry_out(command: str, flowgmm: Flowgmm, capsys: Any) -> list[str]:
     """Carry out a line of a `sh` block that begins with `flowgmm` or `python`; return the printed lines."""
     words = shlex.split(command, comments=True)
-    if not words or words[0] in ("pip", "python3"):
+    if not words or words[0] in ("pip", "python3", "source"):
         return []  # the installation
     if words[0] == "python":
         with patch.object(sys, "argv", words[1:]):
