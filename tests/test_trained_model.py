@@ -62,7 +62,7 @@ def test_a_run_and_its_rows_are_read_without_the_network(
         raise RunError("recorded")
 
     monkeypatch.setattr(preprocessor.Preprocessor, "from_state", record)
-    monkeypatch.setattr(inputs, "load_rows", lambda data, context: record(context=context))
+    monkeypatch.setattr(inputs, "load_rows", lambda data, context, **_: record(context=context))
     with pytest.raises(RunError, match="recorded"):
         TrainedModel.load(tmp_path, context=CONTEXT)
     (tmp_path / "run.json").write_text("{}")
