@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.nn.functional import embedding_bag
 from flowgmm_cli.encoders.specs import TfidfSvdConfig
 from flowgmm_cli.errors import DataError
 
-MAX_FIT_TEXTS = 50_000
+MAX_FIT_TEXTS = 25_000
 """Texts that are fitted to, at equal distances among more of them."""
 MIN_SINGULAR_VALUE = 1e-4  # as a share of the largest; below it are rounding errors of float32
 _CHUNK_TEXTS = 1024  # counted at once
@@ -49,7 +50,9 @@ class TfidfSvdEncoder:
         if len(texts) > MAX_FIT_TEXTS:
             places = np.linspace(0, len(texts) - 1, MAX_FIT_TEXTS).astype(np.int64).tolist()
             texts = [texts[place] for place in places]
-        frequency = Counter(term for text in texts for term in set(self._terms(text)))
+        frequency = Counter[str]()
+        for text in texts:
+            frequency.update(set(self._terms(text)))
         common = [item for item in frequency.items() if item[1] >= self.config.min_df]
         if not common:
             raise DataError(
@@ -104,24 +107,23 @@ class TfidfSvdEncoder:
         self.dim = len(components)
 
     def _terms(self, text: str) -> Iterator[str]:
-        """Yield the n-grams of the words of a text."""
+        """Return the n-grams of the words of a text."""
         words = _WORD.findall(text.lower())
         shortest, longest = self.config.ngrams
-        for size in range(shortest, longest + 1):
-            if size == 1:
-                yield from words
-            else:
-                yield from map(" ".join, zip(*(words[start:] for start in range(size)), strict=False))
+        sizes = range(shortest, longest + 1)
+        return chain.from_iterable(
+            words if size == 1 else map(" ".join, zip(*(words[i:] for i in range(size)), strict=False))
+            for size in sizes
+        )
 
     def _weigh(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the number of known terms of each text, then their indices and weights, end to end.
 
         Weights are `(1 + log count) * idf`, of length 1 for each text.
         """
-        rows = [
-            Counter(index for term in self._terms(text) if (index := self._vocabulary.get(term)) is not None)
-            for text in texts
-        ]
+        rows = [Counter(map(self._vocabulary.get, self._terms(text))) for text in texts]
+        for row in rows:
+            row.pop(None, None)  # of terms that are not in the vocabulary
         lengths = torch.tensor([len(row) for row in rows])
         terms = torch.tensor([index for row in rows for index in row], dtype=torch.int64)
         counts = torch.tensor([count for row in rows for count in row.values()], dtype=torch.float32)

@@ -26,13 +26,15 @@ def labels_section(context: ReportContext) -> Iterator[Part]:
     except RunError as error:
         raise UnavailableError("No training of this run has held out labels to check them.") from error
     checked = pluralise(len(errors.predictions), "label")
+    if not len(errors):
+        yield Paragraph(f"None of {checked} looks wrong to a model that has not seen it.")
+        return
     yield Paragraph(
         f"{len(errors):,} of {checked} may be wrong ({percent(errors.share)}): a model that has not seen the "
         "label finds another class likelier, and as likely as it usually is in rows with its label. Some "
         "of these labels are right and their rows unusual. `flowgmm labels --save FILE` writes all of them."
     )
-    if len(errors):
-        yield _show_rows(context, errors.first(SHOWN_ROWS))
+    yield _show_rows(context, errors.first(SHOWN_ROWS))
 
 
 def select_rows(context: ReportContext, errors: LabelErrors) -> Rows:
