@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -82,8 +83,8 @@ class Trackers:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="trackers", daemon=True)
         self._stdout = redirect_stdout(sys.stderr)  # trackers print
-        for _ in self._new_lines() if self.names else ():
-            pass  # an earlier session has sent them
+        if self.names:
+            deque(self._new_lines(), maxlen=0)  # an earlier session has sent these
         self.is_resumed = bool(self._sent)
 
     def __enter__(self) -> Trackers:

@@ -150,28 +150,27 @@ def test_scores_of_several_families_are_added_and_a_poor_family_counts_for_far_r
     np.testing.assert_array_equal(detector(held_out, ["blend"])["blend"], scores["blend"])
 
 
-def test_a_class_whose_rows_stay_in_the_pile_is_detected_by_labels_alone(train_run: TrainRun) -> None:
+def encode_pinwheel(train_run: TrainRun) -> tuple[TrainedModel, ScoreInputs, ScoreInputs]:
+    """A model with 60 labels, its training rows with these, and its test rows."""
     run, found = train_run("run", "data.name=pinwheel", "data.labels.count=60", "train.epochs=20")
     train, held_out = encode_rows(found.trained, run)
-    rows = _rows(run).train
-    labelled = torch.from_numpy(np.flatnonzero(rows.labels >= 0))
-    train = replace(train, labelled=(train.x[labelled], torch.from_numpy(rows.labels)[labelled]))
-    _, _, table = choose(
-        found.trained, train, held_out, "input_knn", "label_distance", "entropy", in_pile=True
-    )
+    labels = torch.from_numpy(_rows(run).train.labels)
+    is_labelled = labels >= 0
+    return found.trained, replace(train, labelled=(train.x[is_labelled], labels[is_labelled])), held_out
+
+
+def test_a_class_whose_rows_stay_in_the_pile_is_detected_by_labels_alone(train_run: TrainRun) -> None:
+    trained, train, held_out = encode_pinwheel(train_run)
+    _, _, table = choose(trained, train, held_out, "input_knn", "label_distance", "entropy", in_pile=True)
     assert tuple(table["input_knn"]) == (*KINDS, "left out", "unlabelled")
     assert table["input_knn"]["left out"] > 0.9 > 0.7 > table["input_knn"]["unlabelled"]
     assert table["label_distance"]["left out"] == table["label_distance"]["unlabelled"] > 0.7
 
 
 def test_the_score_that_detects_faults_best_counts_for_far_rows_at_least(train_run: TrainRun) -> None:
-    run, found = train_run("run", "data.name=pinwheel", "data.labels.count=60", "train.epochs=20")
-    train, held_out = encode_rows(found.trained, run)
-    rows = _rows(run).train
-    labelled = torch.from_numpy(np.flatnonzero(rows.labels >= 0))
-    train = replace(train, labelled=(train.x[labelled], torch.from_numpy(rows.labels)[labelled]))
+    trained, train, held_out = encode_pinwheel(train_run)
     uses = "input_knn", "label_angle", "label_posterior", "label_distance"
-    detector, reason, table = choose(found.trained, train, held_out, *uses, in_pile=True)
+    detector, reason, table = choose(trained, train, held_out, *uses, in_pile=True)
     best = max(table, key=lambda name: np.mean([table[name][kind] for kind in KINDS]))
     assert best == "input_knn"
     assert best in detector.blend.names
