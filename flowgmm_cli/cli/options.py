@@ -132,7 +132,8 @@ class Command(TyperCommand):
             return super().parse_args(ctx, args)
         except Exception as error:  # a usage error quotes the words of the command line
             if "message" in vars(error):
-                vars(error)["message"] = escape_controls(vars(error)["message"])
+                text = vars(error)["message"].removeprefix("Value error, ")  # a word of pydantic
+                vars(error)["message"] = escape_controls(text)
             raise
 
     def invoke(self, ctx: Any) -> Any:

@@ -135,3 +135,9 @@ def test_mistakes_are_named(flowgmm: Flowgmm) -> None:
         folders.Inputs.from_model(trained)
     with pytest.raises(PluginError, match="column `title` cannot be exported: its encoder, object"):
         folders.Inputs().describe_texts(object(), "title")
+
+
+def test_an_unknown_format_is_answered_in_plain_words(flowgmm: Flowgmm) -> None:
+    message = flowgmm("export", "--to", "onxx", code=2).err
+    assert "'onxx' is not one of 'onnx'" in message
+    assert "Value error" not in message
