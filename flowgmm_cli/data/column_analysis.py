@@ -18,6 +18,7 @@ import pyarrow as pa
 from flowgmm_cli.api import Column
 from flowgmm_cli.data.array_types import Array, Floats
 from flowgmm_cli.data.dates import ISO, find_date_format, is_day_first, parse_dates
+from flowgmm_cli.data.readers.byte_source import find_values, is_number, missing_header
 from flowgmm_cli.data.readers.row_errors import OnError, max_faulty_rows
 from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.sources.columns import (
@@ -47,12 +48,14 @@ _TEXT_NAMES = {"text", "sentence", "review", "question", "title", "body", "conte
 _TEXT_NAMES |= {"description", "headline", "abstract", "summary", "tweet", "document", "utterance", "query"}
 _ID_NAME = re.compile(r"((^|.*[_\W])(id|ids|uuid|guid|key|index|idx|rowid|nr|no|number)|Unnamed: \d+)", re.I)
 _CODE = re.compile(r"[0-9a-fA-F]{8,}|[0-9a-fA-F-]{32,}|[A-Za-z]{0,6}[-_ ]?\d+|\S*\d{3,}\S*")
+_AMOUNT = re.compile(r"(?=.*[$€£¥%])\(?[+-]?[$€£¥]? ?[+-]?(\d[\d.,' ]*|\.\d+) ?[$€£¥%]?\)?")
 _SIGNIFICANCE = 1e-4
 _MIN_LABELLED = 30  # labelled rows, as evidence of a leak
 _MIN_ROWS_PER_VALUE = 3.0  # labelled rows of a value, on average
 _NOTED = ("day first", "case only", "infinite")  # remarks on inputs that training notes
 _MAX_LISTED = 8
 _MAX_READ = 2000  # cells, to see if they are sentences
+_MAX_NAMES = 20  # to see if they are the cells of a row
 
 
 @dataclass(frozen=True)
@@ -168,9 +171,11 @@ def _find_fault(
     distinct = pa.chunked_array([pa.array(list(counts), pa.string())])
     odd = set(strings(distinct)[find_non_numeric(distinct)])
     localised = len(find_localised_numbers(distinct)) > 0
+    has_few = profile.distinct <= _FEW_CATEGORIES
+    has_sign = bool(odd) and not has_few and all(_AMOUNT.fullmatch(cell) for cell in odd)
     count = sum(counts[cell] for cell in odd)
     filled = sum(rows for cell, rows in counts.items() if cell.lower() not in MISSING_WORDS)
-    if not localised and (profile.distinct <= _FEW_CATEGORIES or not 0 < count <= 0.1 * filled):
+    if not localised and not has_sign and (has_few or not 0 < count <= 0.1 * filled):
         return None
     texts = strings(cells)
     places = [row for row, cell in enumerate(texts) if cell in odd]
@@ -180,6 +185,10 @@ def _find_fault(
         reason = f"numbers with a decimal comma or with thousands separators, {first}"
         remedy = "set data.decimal and data.thousands to their marks, write them like 1000.50, set "
         remedy += override("data.categorical", profile.name)
+        return replace(profile, kind="strings", role="dropped", reason=reason, remedy=remedy)
+    if has_sign:
+        reason = f"numbers with a currency or percent sign, {first}"
+        remedy = f"write them without the sign, set {override('data.categorical', profile.name)}"
         return replace(profile, kind="strings", role="dropped", reason=reason, remedy=remedy)
     if places == [0]:
         reason = f"{cell} in the first row and numbers below: units, or a second header line"
@@ -240,6 +249,16 @@ def leaks_label(cells: Array, labels: Array) -> bool:
         for count in pairs.values()
     )
     return log_probability < math.log(_SIGNIFICANCE)
+
+
+def require_names(table: Table) -> None:
+    """Raise `DataError` if the first line of a table is a row: most of its cells stand below it again."""
+    values = find_values(table.names)
+    names = [name for name in table.names[:_MAX_NAMES] if name in values or not is_number(name)]
+    rows = table.data.slice(0, _MAX_READ)
+    repeated = [name for name in names if name in strings(rows[name]).tolist()]
+    if len(repeated) >= max(2, len(names) / 2):
+        raise missing_header(table.names, where=table.where, content="the cells of a row")
 
 
 def text_columns(table: Table) -> list[str]:

@@ -8,7 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.column_analysis import LEAK, ColumnProfile, Role, leaks_label, profile_column
+from flowgmm_cli.data.column_analysis import (
+    LEAK,
+    ColumnProfile,
+    Role,
+    leaks_label,
+    profile_column,
+    require_names,
+)
 from flowgmm_cli.data.labels import TABLE_REMEDY, find_classes
 from flowgmm_cli.data.readers.byte_source import require_header
 from flowgmm_cli.data.readers.open import open_table
@@ -97,7 +104,7 @@ def profile_file(
     reader, table = _read(path, settings, report)
     name = find_label_column(table, label)
     if label is None:
-        report(f"label   {name} (the only candidate; --label names another)")
+        report(f"label   {name} (it looks like the class; --label names another)")
     for column in text:
         table.column(column, key="--text")
         if column == name:
@@ -132,7 +139,9 @@ def profile_file(
 def _read(path: str, settings: ReadSettings, note: Callable[[str], None]) -> tuple[TableReader, Table]:
     reader = open_table(path, settings, note=note)
     require_header(reader.names, where=path)
-    return reader, load_table(reader, on_error=None, note=note, max_bytes=MAX_BYTES)
+    table = load_table(reader, on_error=None, note=note, max_bytes=MAX_BYTES)
+    require_names(table)
+    return reader, table
 
 
 def profile_table(
@@ -206,7 +215,7 @@ def _assign_roles(columns: Sequence[ColumnProfile]) -> Iterator[ColumnProfile]:
 
 
 def find_label_column(table: Table, name: str | None) -> str:
-    """Return the label column: the given one, else the only candidate.
+    """Return the label column: the given one, else the only candidate, or the only mostly empty one.
 
     Raises:
         DataError: there is no column `name`, or it holds lists or objects.
@@ -223,6 +232,9 @@ def find_label_column(table: Table, name: str | None) -> str:
         and min(cells.values()) > 1
         and numbers(table.data[name]) is None
     ]
+    if len(candidates) > 1:  # labels are missing in most rows, other cells are not
+        gaps = [name for name in candidates if sum(counts[name].values()) < table.data.num_rows / 2]
+        candidates = gaps if len(gaps) == 1 else candidates
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:

@@ -84,6 +84,9 @@ UNITS = strings(lambda row: "cm" if row == 0 else f"{row / 7:.2f}")
         ("some", [DRAW.sample(["x", "y", "z", "w"], 2) for _ in range(ROWS)], "other", "dropped", "objects"),
         ("some", [[1.0, 2.0 * row] for row in range(ROWS)], "vectors", "input", "lists of 2 numbers"),
         ("some", strings(lambda row: f"{row},5"), "strings", "dropped", "decimal comma"),
+        ("some", strings(lambda row: f"${row},000"), "strings", "dropped", "currency or percent sign"),
+        ("some", strings(lambda row: f"{row}.5 %"), "strings", "dropped", "the first in row 1: `0.5 %`"),
+        ("some", strings(lambda row: f"{row}.0.0.1"), "strings", "dropped", "its own value"),
         ("some", TYPO, "numbers", "dropped", "numbers except 4 cells, the first in row 2: `oops`"),
         (
             "some",
@@ -242,6 +245,8 @@ def test_the_label_is_inferred_if_there_is_a_single_candidate() -> None:
     words, numbers = strings(lambda row: "uvw"[row % 3]), NUMBERS
     assert find_label_column(table_of({"x": numbers, "Label": LABELS, "w": words}), None) == "Label"
     assert find_label_column(table_of({"x": numbers, "kind": words}), None) == "kind"
+    gaps = [label if row % 4 == 1 else None for row, label in enumerate(LABELS)]
+    assert find_label_column(table_of({"kind": words, "sort": gaps}), None) == "sort"
     with pytest.raises(UsageError, match="several columns may be the class") as stop:
         find_label_column(table_of({"x": numbers, "kind": words, "sort": LABELS}), None)
     assert stop.value.details == (

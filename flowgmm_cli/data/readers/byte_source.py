@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -229,7 +230,7 @@ class _Blocks(io.RawIOBase):
         super().close()
 
 
-NO_HEADER = "the first line must hold the names of the columns, but it holds numbers"
+NO_HEADER = "the first line must hold the names of the columns, but it holds"
 _DELIMITERS = ",;\t|"
 
 
@@ -264,24 +265,46 @@ def column_names(header: Sequence[str], *, where: str) -> list[str]:
     if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
         raise DataError(
             f"{where}: the header names a column twice: {', '.join(repeated)}",
-            hint=NO_HEADER if all(map(is_number, names)) else "rename one of them",
+            hint=f"{NO_HEADER} numbers" if find_values(names) else "rename one of them",
         )
     return names
 
 
 def require_header(names: Sequence[str], *, where: str) -> None:
-    """Raise `DataError` if the names of columns are the numbers of a row; 0, 1, 2, ... are names.
+    """Raise `DataError` if the names of columns are the cells of a row: numbers only, or measurements.
+
+    Numbers that rise or fall, such as wavelengths, are names.
 
     >>> require_header(["0", "1", "2"], where="t.csv")
+    >>> require_header(["label", "400.5", "401.0"], where="t.csv")
     """
     named = [name for name in names if not name.startswith("Unnamed: ")]
+    found = find_values(named)
     counted = [[str(place) for place in range(start, start + len(named))] for start in (0, 1)]
-    if named and all(map(is_number, named)) and named not in counted:
-        raise DataError(
-            f"{where}: {NO_HEADER}",
-            details=[f"first line: {', '.join(named[:8])}{', ...' if len(named) > 8 else ''}"],
-            hint="write a line with the names of the columns above the rows",
-        )
+    only_numbers = bool(named) and all(map(is_number, named)) and named not in counted
+    if only_numbers or any(not float(name).is_integer() for name in found):
+        raise missing_header(named, where=where, content="numbers")
+
+
+def missing_header(names: Sequence[str], *, where: str, content: str) -> DataError:
+    """Return the error for a table whose first line holds a row."""
+    return DataError(
+        f"{where}: {NO_HEADER} {content}",
+        details=[f"first line: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"],
+        hint="write a line with the names of the columns above the rows",
+    )
+
+
+def find_values(names: Sequence[str]) -> list[str]:
+    """Return the numbers among names of columns, unless they rise, or many fall, from column to column.
+
+    >>> find_values(["5.1", "3.5", "1.4", "setosa"]), find_values(["a", "2019", "2020"])
+    (['5.1', '3.5', '1.4'], [])
+    """
+    numbers = [name for name in names if is_number(name)]
+    steps = [float(after) - float(before) for before, after in pairwise(numbers)]
+    in_order = all(step > 0 for step in steps) or (len(steps) >= 5 and all(step < 0 for step in steps))
+    return [] if in_order else numbers
 
 
 def is_number(text: str) -> bool:

@@ -17,7 +17,7 @@ from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.array_types import Array, Ints, Strings
 from flowgmm_cli.data.cache import TableCache
 from flowgmm_cli.data.chunked_table import ChunkedTable, cell_bytes, read_labels, text_bytes
-from flowgmm_cli.data.column_analysis import input_columns, text_columns
+from flowgmm_cli.data.column_analysis import input_columns, require_names, text_columns
 from flowgmm_cli.data.labels import TABLE_REMEDY, encode_labels, find_classes, label_codes
 from flowgmm_cli.data.out_of_core import ChunkedSource
 from flowgmm_cli.data.readers.byte_source import COMPRESSED, require_header
@@ -55,6 +55,7 @@ class CsvSource:
         if (size := self._memory_bytes(reader)) > config.memory * _GIB:
             return self._load_in_chunks(reader, size)
         train = load_table(reader, on_error=config.on_error, note=self._notes.append)
+        require_names(train)
         tables = {"train": train, **self._read_held_out()}
         class_names, codes = encode_labels(self._read_labels(tables), **self._label_options())
         columns = self._infer_columns(train)

@@ -260,6 +260,24 @@ def test_a_table_whose_names_are_counted_has_a_header(context, write):
     }
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("5.1,3.5,1.4,oak\n4.9,3.0,1.4,oak\n7.0,3.2,4.7,elm\n", "numbers"),
+        ("39,State,Bachelors,oak\n50,Self,Bachelors,oak\n38,State,College,elm\n", "the cells of a row"),
+        ("400.5,401.0,401.5,tree\n1,2,3,oak\n3,4,6,elm\n", None),
+        ("colour,shape,x,tree\nred,shape,1,oak\nblue,round,2,elm\n", None),
+    ],
+)
+def test_the_first_line_holds_names(context, write, content, words):
+    label = content.partition("\n")[0].rpartition(",")[2]
+    if words is None:
+        assert kinds(load(context, write(content), label=label))
+        return
+    with pytest.raises(DataError, match=f"names of the columns, but it holds {words}"):
+        load(context, write(content), label=label)
+
+
 def test_a_test_file_must_fit_the_training_file(context, write):
     path = write("x,c,d,label\n1,u,2024-01-31,a\n3,v,2024-02-01,b\n")
     for content, words in [
