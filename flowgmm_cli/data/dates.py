@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowgmm_cli.api import DataContext
+from flowgmm_cli.api import Column, DataContext
 from flowgmm_cli.data.array_types import Array, Floats, Ints, Strings
 from flowgmm_cli.data.column_encoders import NumericColumn
 from flowgmm_cli.data.sources.columns import MISSING_WORDS, strings
@@ -122,6 +122,11 @@ def format_dates(seconds: Floats, form: str) -> Strings:
         return date.date().isoformat() if days else date.isoformat()
 
     return np.array([write(value) for value in seconds.tolist()], dtype=object)
+
+
+def readable_cells(column: Column, cells: Array) -> Array:
+    """Return cells of a column as its table holds them: dates as text in their format."""
+    return format_dates(cells, column.format) if column.kind == "date" else cells
 
 
 def _month(seconds: Floats) -> Floats:

@@ -144,10 +144,11 @@ class Drift:
         if shifts is not None:
             text += ": they are unlike the training rows"
         if shifts:
-            listed = (
-                f"`{name}` ({_number(shift['median'])}, in training {_number(shift['training_median'])})"
+            medians = {
+                name: self._format(name, shift["median"], shift["training_median"])
                 for name, shift in shifts.items()
-            )
+            }
+            listed = (f"`{name}` ({now}, in training {before})" for name, (now, before) in medians.items())
             text += f", most in the medians of {join_some(listed, len(shifts), _MAX_LISTED)}"
         if shifts is not None:
             text += "; `flowgmm report --data FILE` shows the oddest"
@@ -203,12 +204,15 @@ class Drift:
         return ResultWarning(kind, text, {"columns": found})
 
     def _describe_range(self, item: Mapping[str, Any]) -> str:
-        ends: list[Any] = [*item["range"], *item["training_range"]]
-        forms = [column.format for column in self._columns if column.name == item["column"] and column.format]
-        ends = format_dates(np.array(ends), forms[0]).tolist() if forms else [_number(end) for end in ends]
+        ends = self._format(item["column"], *item["range"], *item["training_range"])
         unit = ": another unit?" if item["factor"] else ""
         training = f"in training from {ends[2]} to {ends[3]}{unit}"
         return f"`{item['column']}` goes from {ends[0]} to {ends[1]}, {training}"
+
+    def _format(self, name: str, *values: float) -> list[str]:
+        """Format values of a column."""
+        form = next((column.format for column in self._columns if column.name == name), "")
+        return format_dates(np.array(values), form).tolist() if form else [_number(value) for value in values]
 
     def _missing_warning(self, numbers: Mapping[str, Floats]) -> ResultWarning | None:
         """Compare the shares of missing cells."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from flowgmm_cli.api import Column
 from flowgmm_cli.data.array_types import Array, Columns
+from flowgmm_cli.data.dates import readable_cells
 from flowgmm_cli.inference.change import Change
 from flowgmm_cli.inference.table_result import TableResult
 
@@ -101,9 +102,9 @@ class Explanation(TableResult):
 
 
 def format_value(column: Column, value: Any) -> str:
-    """Format a cell: a date in ISO format, a number with four digits."""
+    """Format a cell: a date as in its table, a number with four digits."""
     if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
         return "(missing)"
     if column.kind == "date":
-        return str(np.datetime64(int(value), "s")).removesuffix("T00:00:00")
+        return str(readable_cells(column, np.array([value]))[0])
     return str(value) if column.kind == "category" else f"{float(value):.4g}"

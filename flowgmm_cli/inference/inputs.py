@@ -10,6 +10,7 @@ import numpy as np
 
 from flowgmm_cli.api import Column, Component, DataContext, Rows
 from flowgmm_cli.data.array_types import Columns, Ints
+from flowgmm_cli.data.dates import readable_cells
 from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.data.readers.base import RowReader
 from flowgmm_cli.data.readers.schema import InputSchema
@@ -182,5 +183,9 @@ def add_inputs(own: Columns, rows: Rows, columns: Sequence[Column]) -> Columns:
 
     Vectors and images have no columns in a table; the ids of their rows name them.
     """
-    inputs = {column.name: rows.columns[column.name] for column in columns if not column.shape}
+    inputs = {
+        column.name: readable_cells(column, rows.columns[column.name])
+        for column in columns
+        if not column.shape
+    }
     return {**own, **{f"input_{name}" if name in own else name: cells for name, cells in inputs.items()}}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flowgmm_cli.api import DataContext, Rows, iterate_batches
 from flowgmm_cli.data.array_types import Array, Columns, Floats, Ints
-from flowgmm_cli.data.dates import format_dates
+from flowgmm_cli.data.dates import readable_cells
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
 from flowgmm_cli.errors import RunFailedError, UsageError, did_you_mean
 from flowgmm_cli.inference.inputs import concatenate_rows
@@ -141,8 +141,7 @@ def input_table(encoder: FeatureEncoder, cells: Mapping[str, Array | None], *, f
         values = cells.get(column.name)
         if values is None:
             continue
-        if column.kind == "date":
-            values = format_dates(values, column.format)
+        values = readable_cells(column, values)
         # pixels are integers already, and other whole numbers become integers if they fit
         if column.name in encoder.whole and values.dtype.kind == "f" and (np.abs(values) < 2**53).all():
             values = values.astype(np.int64)

@@ -17,7 +17,7 @@ from flowgmm_cli.model import Model
 from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.figures import ImageRow, Images, Limits, image_grid_figure
 from flowgmm_cli.report.page import Paragraph, Part, Table, plot
-from flowgmm_cli.report.text import format_cell, shorten
+from flowgmm_cli.report.text import format_input, shorten
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -86,11 +86,11 @@ def _image_parts(
 
 def _tables(context: ReportContext, statistics: RowStatistics, classes: Sequence[int]) -> Iterator[Part]:
     names, rows = context.trained.class_names, context.validation.rows
-    inputs = [column.name for column in context.trained.preprocessor.columns]
+    inputs = context.trained.preprocessor.columns
     columns = inputs[:MAX_COLUMNS]
 
     def line(row: int, value: float) -> list[Any]:
-        cells = [format_cell(rows.columns[name][row]) for name in columns]
+        cells = [format_input(rows, column, row) for column in columns]
         return [rows.ids[row], f"{value:.2f}", names[statistics.predicted[row]], *cells]
 
     extremes: list[list[Any]] = []
@@ -105,7 +105,7 @@ def _tables(context: ReportContext, statistics: RowStatistics, classes: Sequence
         [names[statistics.classes[row]], *line(row, statistics.entropy[row])]
         for row in select_uncertain(statistics, UNCERTAIN_ROWS)
     ]
-    density, rest = "log p(x | class)", ["predicted", *columns]
+    density, rest = "log p(x | class)", ["predicted", *(column.name for column in columns)]
     yield Table(["class", "kind", "id", density, *rest], extremes, caption, right=[density])
     caption = "The most uncertain rows: entropy of the class probabilities, in nats."
     yield Table(["class", "id", "entropy", *rest], uncertain, caption, right=["entropy"])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from flowgmm_cli.api import Column, Rows
+from flowgmm_cli.data.dates import readable_cells
 from flowgmm_cli.evaluation.intervals import LEVEL, Interval
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics, CrossFitted, Evaluation
 from flowgmm_cli.evaluation.result_warnings import evaluation_warnings
@@ -51,11 +52,18 @@ def format_cell(value: Any, *, number: str = ".4g", max_letters: int = 160) -> s
 
 def describe_row(rows: Rows, columns: Sequence[Column], place: int) -> str:
     """Return the cells of a row on one line, without vectors and pixels; its text comes without a name."""
-    cells = {column: rows.columns[column.name][place] for column in columns if not column.shape}
     return ", ".join(
-        format_cell(cell, max_letters=240) if column.kind == "text" else f"{column.name}={format_cell(cell)}"
-        for column, cell in cells.items()
+        format_input(rows, column, place, max_letters=240)
+        if column.kind == "text"
+        else f"{column.name}={format_input(rows, column, place)}"
+        for column in columns
+        if not column.shape
     )
+
+
+def format_input(rows: Rows, column: Column, place: int, max_letters: int = 160) -> str:
+    """Format a cell of a row as `format_cell` does; a date has the format of its table."""
+    return format_cell(readable_cells(column, rows.columns[column.name][[place]])[0], max_letters=max_letters)
 
 
 def shorten(name: str, max_letters: int = 18) -> str:

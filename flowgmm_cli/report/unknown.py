@@ -23,7 +23,7 @@ from flowgmm_cli.report.figures import (
 )
 from flowgmm_cli.report.galleries import MAX_COLUMNS
 from flowgmm_cli.report.page import Paragraph, Part, Table, plot
-from flowgmm_cli.report.text import format_cell, shorten
+from flowgmm_cli.report.text import format_input, shorten
 from flowgmm_cli.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -126,18 +126,23 @@ def _clearest_rows(context: ReportContext, others: NamedRows, p_unknown: Floats)
         caption = "Unlabelled images; under each its p_unknown and the nearest class."
         yield plot(figure, name="unknown-rows", caption=caption)
         return
-    columns = [column.name for column in context.trained.preprocessor.columns]
+    columns = context.trained.preprocessor.columns
     shown = columns[:MAX_COLUMNS]
     cells: list[list[Any]] = [
         [
             others.rows.ids[place],
             f"{p_unknown[place]:.3f}",
             names[nearest[place]],
-            *(format_cell(others.rows.columns[name][place]) for name in shown),
+            *(format_input(others.rows, column, place) for column in shown),
         ]
         for place in order[:SHOWN_ROWS]
     ]
     caption = "The most unknown of the unlabelled rows."
     if omitted := len(columns) - len(shown):
         caption += f" Not shown: {pluralise(omitted, 'further column')}."
-    yield Table(["id", "p_unknown", "nearest class", *shown], cells, caption, right=["p_unknown"])
+    yield Table(
+        ["id", "p_unknown", "nearest class", *(column.name for column in shown)],
+        cells,
+        caption,
+        right=["p_unknown"],
+    )

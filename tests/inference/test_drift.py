@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -121,6 +122,8 @@ def test_flags_beyond_their_usual_share_give_a_warning(compare: Callable[..., li
     text = "20 of the 30 rows of new.csv are flagged as out of distribution, 5 % would"
     assert shifted.text.startswith(text)
     assert "most in the medians of `a` (" in shifted.text
+    (later,) = compare(DATES, changed(DATES, day=lambda day: np.sort(DATES["day"])[-30:]), flagged=20)
+    assert re.search(r"medians of `day` \(2021-\d\d-\d\dT.*, in training 20", later.text)
     expected = {"kind": "flagged", "flagged": 20, "rows": 30, "usual_share": 0.05}
     assert shifted.to_dict().items() >= expected.items()
     flagged, unit = compare(SENSORS, changed(SENSORS, b=lambda b: 1000 * b), flagged=30)

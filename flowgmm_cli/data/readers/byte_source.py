@@ -33,6 +33,7 @@ ENCODING_HINT = (
 
 _READ_BYTES = 2**16
 _UTF8 = ("", "utf-8", "utf8", "utf-8-sig")
+_SINGLE_BYTE = ("cp125", "iso8859", "mac")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -103,6 +104,8 @@ class ByteSource:
         encoding = None if (self.encoding or "").casefold() in _UTF8 else self.encoding
         if encoding is None and head[:2] in _UTF16:
             encoding = "utf-16"
+        elif encoding is not None and _is_surely_utf8(stream.peek(_READ_BYTES), encoding):
+            encoding = None
         if encoding is None:
             if head.startswith(codecs.BOM_UTF8):
                 stream.read(len(codecs.BOM_UTF8))
@@ -130,6 +133,21 @@ class ByteSource:
                     ) from error
 
         return io.BufferedReader(_Blocks(recode(), stream))
+
+
+def _is_surely_utf8(data: bytes, encoding: str) -> bool:
+    """Return True if the first bytes of a text are UTF-8, not of an encoding with one byte a letter.
+
+    >>> _is_surely_utf8("Größe".encode(), "cp1252"), _is_surely_utf8("Größe".encode("cp1252"), "cp1252")
+    (True, False)
+    >>> _is_surely_utf8(b"size", "cp1252"), _is_surely_utf8("Größe".encode(), "gbk")
+    (False, False)
+    """
+    try:
+        single_byte = codecs.lookup(encoding).name.startswith(_SINGLE_BYTE)
+        return single_byte and not codecs.getincrementaldecoder("utf-8")().decode(data).isascii()
+    except (LookupError, UnicodeDecodeError):
+        return False
 
 
 def read_lines(stream: BinaryIO, name: str) -> Iterator[bytes]:

@@ -159,6 +159,9 @@ def test_named_encodings(tmp_path, encoding):
     path.write_bytes(GOOD.encode(encoding))
     form = ReadSettings(encoding=encoding)
     assert read_for_training(path, form) == read_for_prediction(path, form) == READ
+    path.write_bytes(GOOD.encode())  # a later file may be UTF-8
+    if not encoding.startswith("utf-16"):
+        assert read_for_training(path, form) == read_for_prediction(path, form) == READ
 
 
 def test_an_encoding_that_is_not_named_is_an_error_that_names_the_option(tmp_path):
