@@ -123,6 +123,7 @@ OTHERS = [
     (4, f"predict --data {UNKNOWN}", "nothing_like_it"),
     (4, f"ood --out {UNKNOWN}", "nothing_like_it"),
     (5, "predict --data gone.csv", "no such file: gone.csv"),
+    (5, "init https://a.org/gone.csv", "a.org/gone.csv is an address, not a file"),
     (5, "predict gone.csv", "no such file: gone.csv"),
     (5, "predict r.csv", "no such file: r.csv; did you mean `t.csv`?"),
     (5, "eval s3://rows/gone.csv", "s3://rows/gone.csv is an address, not a file"),

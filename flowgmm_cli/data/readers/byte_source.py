@@ -7,6 +7,7 @@ import codecs
 import gzip
 import io
 import lzma
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -258,7 +259,7 @@ def require_file(path: str) -> Path:
     if file.is_dir():
         raise DataError(f"{path} is a folder, not a file", hint="name one of the files in it")
     if not file.is_file():
-        if "://" in path:
+        if re.match(r"[a-z][a-z0-9]+:/", path):  # `Path` makes one slash of two
             raise DataError(f"{path} is an address, not a file", hint="download it, and name the file here")
         siblings = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
         raise DataError(
