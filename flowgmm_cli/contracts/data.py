@@ -29,6 +29,12 @@ class LabelsConfig(Config):
     )
     column: str | None = Field(None, description="column whose true cells mark the labelled rows")
     ids: str | None = Field(None, description="file with the ids of the labelled rows, one on each line")
+    probabilities: list[str] | None = Field(
+        None,
+        min_length=2,
+        description="columns of class probabilities, one for each class and named like it, also with `p_` "
+        "before it: soft labels of training rows whose label is empty",
+    )
     balanced: bool = Field(True, description="the same number of each class (count, fraction)")
     seed: int = Field(0, ge=0, description="seed of the draw")
     single_class: bool = Field(
@@ -102,7 +108,8 @@ class DataConfig(Config):
     @property
     def extra_columns(self) -> list[str]:
         """Columns that a source puts into `Rows.extras` if it has them."""
-        return [name for name in (self.labels.column, self.weight) if name is not None]
+        named = [name for name in (self.labels.column, self.weight) if name is not None]
+        return [*named, *(self.labels.probabilities or ())]
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,7 @@ class Rows:
         columns: see `Column` for what each kind holds.
         labels: int64 `(N,)`, an index into the class names, -1 where the row is unlabelled.
         ids: `(N,)`, strings that are unique and stable within the source.
-        extras: other columns a recipe may name (`labels.column`, `weight`).
+        extras: other columns a recipe may name (`labels.column`, `labels.probabilities`, `weight`).
     """
 
     columns: Mapping[str, npt.NDArray[Any]]

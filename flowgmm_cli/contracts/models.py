@@ -127,6 +127,8 @@ class Batch:
             regulariser `guide`, and the rows are in memory.
         weights: weights of the labelled rows in the loss, `(L,)`, of which the mean over all labelled rows is
             1; None if all are equal.
+        targets: class probabilities of the labelled rows whose label is uncertain, `(L, K)`, 0 for all
+            others; None if all labels are certain.
     """
 
     labelled: Tensor
@@ -140,6 +142,7 @@ class Batch:
     generator: torch.Generator
     guide: Tensor | None = None
     weights: Tensor | None = None
+    targets: Tensor | None = None
 
 
 class Regulariser(Protocol):

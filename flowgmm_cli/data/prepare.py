@@ -8,6 +8,7 @@ train = preprocessor.apply(rows.train, context)
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -17,7 +18,7 @@ import torch
 
 from flowgmm_cli.api import Component, DataContext, SourceData
 from flowgmm_cli.bijection import Sequential
-from flowgmm_cli.data.array_types import Hashes
+from flowgmm_cli.data.array_types import Floats, Hashes
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
 from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.data.images.arrays import LazyPixels
@@ -25,8 +26,9 @@ from flowgmm_cli.data.labels import label_weights
 from flowgmm_cli.data.out_of_core import ChunkedSource, split_chunked
 from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory, has_no_text
 from flowgmm_cli.data.readers.base import note_once, translate_errors
+from flowgmm_cli.data.soft_labels import add_soft_labels
 from flowgmm_cli.data.specs import DATE_PARTS
-from flowgmm_cli.data.splits import SplitData, split_rows
+from flowgmm_cli.data.splits import SOFT_LABELS, SplitData, split_rows
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.plugins.registry import build
@@ -61,6 +63,8 @@ def _load_rows(data: Component, context: DataContext, test: Hashes | None) -> Sp
     pa.default_memory_pool().release_unused()  # of tables
     if not isinstance(source, ChunkedSource):
         _validate(source, data.use)
+    if labels.probabilities:
+        source = add_soft_labels(source, labels.probabilities)
     source = _drop_empty_texts(source, fail=config.get("on_error") == "fail")
     if test is not None and not isinstance(source, ChunkedSource):
         source = _set_test_apart(source, test)
@@ -73,7 +77,9 @@ def _load_rows(data: Component, context: DataContext, test: Hashes | None) -> Sp
             details = [*error.details, *source.notes]
             raise DataError(error.message, details=details, hint=error.hint) from error
     rows = replace(rows, notes=(*source.notes, *rows.notes))
-    return rows if config.get("weight") is None else _add_weights(rows, config["weight"])
+    if config.get("weight") is not None:
+        rows = _add_weights(rows, config["weight"])
+    return _add_targets(rows, source.class_names) if labels.probabilities else rows
 
 
 def _add_weights(rows: SplitData, column: str) -> SplitData:
@@ -83,8 +89,18 @@ def _add_weights(rows: SplitData, column: str) -> SplitData:
             "data.weight needs all rows in memory, and these are read in chunks", hint="raise data.memory"
         )
     weights = label_weights(rows.train, column)
-    digest = blake2b(rows.fingerprint.encode() + weights.tobytes(), digest_size=len(rows.fingerprint) // 2)
-    return replace(rows, weights=weights, fingerprint=digest.hexdigest())
+    return replace(rows, weights=weights, fingerprint=_digest(rows.fingerprint, weights))
+
+
+def _add_targets(rows: SplitData, names: Sequence[str]) -> SplitData:
+    """Add the probabilities of uncertain labels, of classes that have a labelled row, likewise."""
+    p = rows.train.extras[SOFT_LABELS][:, [names.index(name) for name in rows.class_names]]
+    targets = p / np.maximum(p.sum(1, keepdims=True), np.finfo(np.float64).tiny)
+    return replace(rows, targets=targets, fingerprint=_digest(rows.fingerprint, targets))
+
+
+def _digest(fingerprint: str, values: Floats) -> str:
+    return blake2b(fingerprint.encode() + values.tobytes(), digest_size=len(fingerprint) // 2).hexdigest()
 
 
 def _set_test_apart(source: SourceData, hashes: Hashes) -> SourceData:

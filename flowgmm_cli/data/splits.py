@@ -33,6 +33,10 @@ _HELD_OUT = (
 """Descriptions of the labelled rows that stream 0 and stream 1 hold out, see `split_rng`."""
 
 
+SOFT_LABELS = "labels.probabilities"
+"""Extra of training rows with these probabilities, `(N, K)`, 0 in all classes where a label is certain."""
+
+
 class Part(IntEnum):
     """Split of a row; in training and validation it has a label only if the part says so."""
 
@@ -56,12 +60,15 @@ class SplitData(SourceData):
         val_labels: True if `val` has labels beyond the labelled budget, which every output must state.
         fingerprint: hex digest of all of it; equal rows give equal digests.
         weights: weights of the labels of `train`, see `label_weights`; None if all are equal.
+        targets: class probabilities of rows of `train` whose label is uncertain, `(N, K)`, 0 for all others;
+            None without any.
         chunked: all training rows if they are larger than memory; `train` then has some of them.
     """
 
     val_labels: bool = False
     fingerprint: str = ""
     weights: Floats | None = None
+    targets: Floats | None = None
     chunked: ChunkedRows | None = None
 
     @property
@@ -103,6 +110,7 @@ def assign_splits(
     *,
     marked: Bools | None = None,
     listed: Bools | None = None,
+    uncertain: Bools | None = None,
     given: Mapping[str, Hashes] | None = None,
     candidates: Candidates | None = None,
 ) -> tuple[Array, list[str]]:
@@ -115,6 +123,7 @@ def assign_splits(
         class_names: index -> name.
         marked: mask of the rows that `labels.column` marks.
         listed: mask of the rows in the file `labels.ids`; unlike marks they do not change the test rows.
+        uncertain: mask of labels that are probabilities; such rows are tested where there are no others.
         given: keys of the rows of `test` and `val` where the source has these splits.
         candidates: some of the rows, to draw from; None draws from all.
 
@@ -126,7 +135,7 @@ def assign_splits(
     """
     labels_config, split = config
     given = given or {}
-    assignment = _Assignment(labels, keys, split, marked, candidates)
+    assignment = _Assignment(labels, keys, split, marked, uncertain, candidates)
     if "test" in given:
         assignment.drop_equal(given["test"], "test")
     elif split.test > 0:
@@ -154,6 +163,7 @@ class _Assignment:
     keys: Hashes | None
     split: SplitConfig
     marked: Bools | None
+    uncertain: Bools | None
     candidates: Candidates | None
 
     def __post_init__(self) -> None:
@@ -185,6 +195,8 @@ class _Assignment:
     def hold_out(self, part: Part) -> None:
         """Hold out labelled rows for the test, or for validation rows beyond the labelled budget."""
         stream, pool = int(part != Part.TEST), self.free_labelled()
+        if self.uncertain is not None and not self.uncertain[pool].all():
+            pool = pool[~self.uncertain[pool]]
         if self.marked is not None:
             unmarked = pool[~self.marked[pool]]
             pool = unmarked if len(unmarked) or stream == 1 else pool
@@ -246,6 +258,7 @@ def split_rows(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) 
         source.class_names,
         marked=None if labels.column is None else marker_mask(train.extras, labels.column),
         listed=None if labels.ids is None else ids_mask(train.ids, labels.ids),
+        uncertain=train.extras[SOFT_LABELS].sum(axis=1) > 0 if labels.probabilities else None,
         given=given,
     )
     return divide(source, split, parts, keys, notes)

@@ -140,6 +140,8 @@ class Tensors:
             view goes on to change inputs.
         guide: class probabilities of simple methods, float32 `(N, K)`; None where no loss uses them.
         weights: weights of labels in the loss, float32 `(N,)`, with mean 1; None if all are equal.
+        targets: class probabilities of rows whose label is uncertain, float32 `(N, K)`, 0 for all others;
+            None if all labels are certain.
         store: all training rows if they are larger than memory; these are then some of them.
     """
 
@@ -152,6 +154,7 @@ class Tensors:
     store: Store | None = None
     guide: Tensor | None = None
     weights: Tensor | None = None
+    targets: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -182,6 +185,7 @@ class Tensors:
             {name: copies[index] for name, copies in self.copies.items()},
             guide=None if self.guide is None else self.guide[index],
             weights=None if self.weights is None else self.weights[index],
+            targets=None if self.targets is None else self.targets[index],
         )
 
     def to(self, device: torch.device) -> Tensors:
@@ -194,6 +198,7 @@ class Tensors:
             copies={name: table.to(device) for name, table in self.copies.items()},
             guide=None if self.guide is None else self.guide.to(device),
             weights=None if self.weights is None else self.weights.to(device),
+            targets=None if self.targets is None else self.targets.to(device),
         )
 
     def is_finite(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,17 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
-from flowgmm_cli.api import DataContext, Rows, ScoreInputs, plain_value
+from flowgmm_cli.api import DataContext, ScoreInputs, plain_value
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import deterministic
 from flowgmm_cli.errors import DataError, PluginError, RecipeError, RunError, UsageError
-from flowgmm_cli.estimator.labels import mark_unlabelled, read_labels, select_labelled
+from flowgmm_cli.estimator.labels import (
+    FitParams,
+    mark_unlabelled,
+    read_labels,
+    read_weights,
+    select_labelled,
+)
 from flowgmm_cli.estimator.recipe import ARRAY, FRAME, build_recipe, choose_engine, to_value_error
 from flowgmm_cli.estimator.rows import (
     explain_array,
@@ -108,6 +114,8 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Class
     True
     """
 
+    __metadata_request__fit: ClassVar = {"sample_weight": None}  # for scikit-learn's metadata routing
+
     couplings: int = 2
     hidden: int = 128
     dropout: float = 0.0
@@ -130,11 +138,13 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Class
     random_state: Any = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
-    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
+    def fit(self, X: Any, y: Any, **params: Unpack[FitParams]) -> Self:  # noqa: N803
         """Train on rows X `(N, D)` with labels y `(N,)`, -1, None or NaN for missing ones; write no files.
 
+        `sample_weight` `(N,)` weighs the labels; a row of weight 0 still counts as one without a label.
+
         Raises:
-            ValueError: X, y or a parameter cannot be used.
+            ValueError: X, y, a weight or a parameter cannot be used.
             RunFailedError: the loss is not finite.
         """
         frame, y = read_frame(X), mark_unlabelled(y)
@@ -153,6 +163,7 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Class
                 split = split_of_array(x, names, codes)
             else:
                 split = split_of_frame(frame, recipe, names, codes)
+            split = dataclasses.replace(split, weights=read_weights(params, codes))
             data = prepare_rows(recipe, split, DataContext())
             engine = choose_engine(recipe, data.preprocessor.dim)
             with deterministic(recipe.run.deterministic):
@@ -322,7 +333,7 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Class
         if self._takes_arrays():
             rows = rows_of_array(self._validate_array(X, reset=False))
         else:
-            rows = self._read_rows(X)
+            rows = rows_of_frame(X, self.trained_, self.feature_names_in_)
         features = torch.from_numpy(preprocessor.feature_encoder.transform(rows, DataContext()))
         with torch.no_grad():
             x, log_det = preprocessor.transforms(features)
@@ -337,13 +348,3 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Class
             return validate_data(self, X, *y, dtype=np.float64, **options)
         except ValueError as error:
             raise explain_array(error) from error
-
-    def _read_rows(self, X: Any) -> Rows:  # noqa: N803
-        frame = read_frame(X, numbers=True)
-        if frame is None:
-            kind, names = type(X).__name__, ", ".join(self.feature_names_in_)
-            raise ValueError(f"X is a {kind}; the classifier was fitted to a data frame with {names}")
-        try:
-            return rows_of_frame(frame, self.trained_)
-        except DataError as error:
-            raise to_value_error(error) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,35 @@ from flowgmm_cli.data.labels import is_unlabelled
 
 Array = npt.NDArray[Any]
 Codes = npt.NDArray[np.int64]
+
+
+class FitParams(TypedDict, total=False):
+    """Further arguments of `fit`.
+
+    They have no names in its signature, or `check_estimator` would want a row of weight 0 to count for
+    nothing. Here such a row stays in the pile.
+    """
+
+    sample_weight: Any
+
+
+def read_weights(params: FitParams, codes: Codes) -> npt.NDArray[np.float64] | None:
+    """Return the weights of labels, with mean 1 over the labelled rows; None if all are equal.
+
+    Raises:
+        TypeError: an argument of another name.
+        ValueError: there is not a weight of at least 0 for each row, or all labels have the weight 0.
+    """
+    if unknown := params.keys() - FitParams.__annotations__:
+        raise TypeError(f"fit() got an unexpected keyword argument {min(unknown)!r}")
+    if params.get("sample_weight") is None:
+        return None
+    weights = np.asarray(params["sample_weight"], dtype=np.float64)
+    if weights.shape != codes.shape or not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ValueError(f"sample_weight must hold {len(codes)} numbers of at least 0, one for each row")
+    if not (mean := weights[codes >= 0].mean()) > 0:
+        raise ValueError("sample_weight is 0 for all labels")
+    return np.where(codes >= 0, weights / mean, 1.0)
 
 
 def mark_unlabelled(y: Any) -> Any:

@@ -20,6 +20,8 @@ from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.sources.csv import CsvSource
 from flowgmm_cli.data.specs import CsvConfig
 from flowgmm_cli.data.splits import SplitData
+from flowgmm_cli.errors import DataError
+from flowgmm_cli.estimator.recipe import to_value_error
 from flowgmm_cli.inference.drift import Drift
 from flowgmm_cli.inference.inputs import concatenate_rows, input_schema
 from flowgmm_cli.inference.samples import input_table
@@ -94,17 +96,23 @@ def split_of_frame(frame: MemoryTable, recipe: Recipe, classes: Sequence[str], c
     return SplitData(data.columns, data.class_names, data.splits)
 
 
-def rows_of_frame(frame: MemoryTable, trained: TrainedModel) -> Rows:
-    """Return rows for a model; a warning says how they differ from the training rows.
+def rows_of_frame(X: Any, trained: TrainedModel, names: Sequence[str]) -> Rows:  # noqa: N803
+    """Return the rows of a frame for a model; a warning says how they differ from the training rows.
 
     Raises:
-        DataError: a column is missing, or a cell does not fit its column.
+        ValueError: X is no frame with the columns `names`, or a cell does not fit its column.
     """
-    reader = TableChunks(frame, input_schema(trained), ReadOptions(lambda text: None))
+    frame = read_frame(X, numbers=True)
+    if frame is None:
+        kind = type(X).__name__
+        raise ValueError(f"X is a {kind}; the classifier was fitted to a data frame with {', '.join(names)}")
     rows, drift = [], Drift(trained, "X")
-    for chunk in reader:
-        drift.add(chunk)
-        rows.append(chunk)
+    try:
+        for chunk in TableChunks(frame, input_schema(trained), ReadOptions(lambda text: None)):
+            drift.add(chunk)
+            rows.append(chunk)
+    except DataError as error:
+        raise to_value_error(error) from error
     _warn([*drift.notes(), *(warning.text for warning in drift.warnings())])
     return concatenate_rows(rows)
 

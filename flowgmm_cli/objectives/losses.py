@@ -57,6 +57,7 @@ class Hybrid:
         losses = F.cross_entropy(logits, batch.labels, reduction="none")
         if self.label_noise and classes > 1:
             losses = add_label_noise(losses, self.label_noise, classes)
+        losses = expect_losses(losses, torch.log_softmax(logits, dim=1), batch.targets)
         return {
             "labelled": self.config.labelled * mean_over_rows(losses, batch.weights),
             "unlabelled": -self.config.density / self.divisor * log_prob.mean(),
@@ -107,10 +108,11 @@ class Joint:
         by_class = labelled.joint_log_prob
         if not self.class_weights:
             by_class = by_class - model.mixture.log_weights
-        joint = by_class.gather(1, batch.labels[:, None])[:, 0] + labelled.log_det
+        losses = -by_class.gather(1, batch.labels[:, None])[:, 0]
+        losses = expect_losses(losses, by_class, batch.targets) - labelled.log_det
         marginal = batch.student["weak"].log_prob()
         return {
-            "labelled": -self.labelled / self.divisor * mean_over_rows(joint, batch.weights),
+            "labelled": self.labelled / self.divisor * mean_over_rows(losses, batch.weights),
             "unlabelled": -self.unlabelled / self.divisor * marginal.sum() / max(1, len(marginal)),
         }
 
@@ -130,6 +132,20 @@ def add_label_noise(losses: Tensor, noise: float, classes: int) -> Tensor:
     """
     other = noise / (classes - 1)  # probability of each wrong class
     return -torch.logaddexp(math.log1p(-noise - other) - losses, losses.new_tensor(math.log(other)))
+
+
+def expect_losses(losses: Tensor, log_prob: Tensor, targets: Tensor | None) -> Tensor:
+    """Return losses `(N,)`, their expectation where the label is uncertain.
+
+    Args:
+        losses: negative log-probabilities of the labels.
+        log_prob: log-probabilities of all classes, `(N, K)`, further columns do not count.
+        targets: class probabilities of uncertain labels, `(N, K)`, 0 for all others; None without any.
+    """
+    if targets is None:
+        return losses
+    expected = -(targets * log_prob[:, : targets.shape[1]]).sum(1)
+    return torch.where(targets.any(1), expected, losses)
 
 
 def mean_over_rows(values: Tensor, weights: Tensor | None) -> Tensor:

@@ -108,7 +108,9 @@ class SearchConfig(Config):
         default_factory=dict,
         description="further candidates, kept only if they are significantly better than the others",
     )
-    keep: int = Field(3, ge=1, le=16, description="how many of the best are trained in full and averaged")
+    keep: int = Field(
+        3, ge=1, le=16, description="how many of the best are trained in full and averaged, at most"
+    )
     folds: int = Field(4, ge=2, le=10, description="folds of the cross-validation on the labelled rows")
     epochs: float = Field(
         0.5,

@@ -95,8 +95,10 @@ class TrainContext:
         return build_step(recipe, model.to(self.engine.device), **sizes, preprocessor=data.preprocessor)
 
     def find_known_labels(self) -> Bools | None:
-        """Return a mask of the labels with which the run was trained that this training goes on from."""
-        return self.start.trained.find_labelled(self.data.rows.train) if self.start else None
+        """Return a mask of the labels that are never held out, known to a run before or uncertain."""
+        known = self.start.trained.find_labelled(self.data.rows.train) if self.start else None
+        uncertain = self.data.find_uncertain_labels()
+        return uncertain if known is None else known if uncertain is None else known | uncertain
 
     def first_batch(self, rows: Tensors) -> tuple[Tensors, Tensors]:
         """First labelled rows and first rows of all, as many as in a step."""

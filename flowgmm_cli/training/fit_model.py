@@ -172,8 +172,9 @@ def _stages(context: TrainContext, labels: npt.NDArray[np.int64]) -> list[Stage]
     number = len(context.start.trained.members) if context.start else recipe.ensemble
     members = [FitJob(labels).epochs(context)] * number
     config = None if context.start else recipe.search
+    known = context.find_known_labels()
     if config:
-        folds = len(split_labelled(labels, config.folds, seed=recipe.run.seed))
+        folds = len(split_labelled(labels, config.folds, seed=recipe.run.seed, known=known))
         jobs = [FitJob(labels, changes, share=config.epochs) for changes in config.all_candidates.values()]
         number *= min(config.keep, len(jobs))
         members = [FitJob(labels, jobs[0].changes).epochs(context)] * number
@@ -185,7 +186,6 @@ def _stages(context: TrainContext, labels: npt.NDArray[np.int64]) -> list[Stage]
         needs_folds = not config and (
             val is None or not uses_validation(recipe.calibration, val.labels.numpy())
         )
-        known = context.find_known_labels()
         held_out = calibration_folds(recipe.calibration, labels, seed=recipe.run.seed, known=known)
         epochs = (FitJob(labels, share=share).epochs(context),) * (len(held_out) if needs_folds else 0)
         stages.append(Stage("calibrate", "folds", "calibration", epochs))

@@ -40,7 +40,10 @@ def estimate_label_noise(rows: Tensors, *, classes: int, seed: int) -> float:
     It takes a second, and with a share of 20 % it is off by a few percent, see `suggest_classes`; 0 if
     cross-validation is impossible.
     """
-    labelled = rows[(rows.labels >= 0).nonzero().flatten()]
+    certain = rows.labels >= 0
+    if rows.targets is not None:
+        certain &= ~rows.targets.any(1)
+    labelled = rows[certain.nonzero().flatten()]
     x, labels = load_tensor(labelled.x).numpy(), labelled.labels.numpy()
     if len(np.unique(labels)) < 2:
         return 0.0

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from flowgmm_cli.api import DataContext, Rows
+from flowgmm_cli.data.array_types import Bools
 from flowgmm_cli.data.images.arrays import LazyPixels
 from flowgmm_cli.data.out_of_core import build_store
 from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
@@ -36,6 +37,13 @@ class PreparedData:
     def classes(self) -> int:
         """Number of classes, K."""
         return len(self.rows.class_names)
+
+    def find_uncertain_labels(self) -> Bools | None:
+        """Return a mask of the rows whose label is uncertain; None without any, or without certain ones."""
+        if self.train.targets is None:
+            return None
+        uncertain: Bools = self.train.targets.any(1).numpy()
+        return uncertain if (self.train.labels.numpy()[~uncertain] >= 0).any() else None
 
     def counts(self) -> dict[str, int]:
         """Count rows and visible labels, by name, for people and `run.json`."""
@@ -139,6 +147,8 @@ def _transform(
             train, rows = replace(train, store=store), replace(rows, notes=(*rows.notes, *notes))
     if rows.weights is not None:
         train = replace(train, weights=torch.from_numpy(rows.weights).float())
+    if rows.targets is not None:
+        train = replace(train, targets=torch.from_numpy(rows.targets).float())
     val = None if rows.val is None else transform(rows.val, "val")
     test = preprocessor.apply(rows.test, context) if rows.test is not None else None
     return PreparedData(rows, preprocessor, train, val, test)

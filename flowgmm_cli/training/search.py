@@ -3,8 +3,8 @@
 Each candidate is trained without one fold of the labelled rows at a time, for fewer epochs than the run. Its
 log-likelihood of the held-out labels decides. Few labels make that a rough measure, so two measures without
 labels support it: how often these trainings agree on unlabelled rows, and the density of held-out rows. The
-best few candidates become members of an ensemble. Challengers are candidates that must be significantly
-better.
+best few candidates become members of an ensemble, but none that raises the log loss of the mean. Challengers
+are candidates that must be significantly better.
 """
 
 from __future__ import annotations
@@ -103,11 +103,15 @@ class CandidateResult:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """All candidates, best first, those that become members, and the reason for these, for people."""
+    """All candidates, best first, those that become members, and the reason for these, for people.
+
+    `keep` is the largest number of members.
+    """
 
     results: tuple[CandidateResult, ...]
     kept: tuple[CandidateResult, ...]
     reason: str
+    keep: int = 1
 
     def mean_out_of_fold(self) -> OutOfFold | None:
         """Mean predictions of the kept candidates; None without folds."""
@@ -129,9 +133,9 @@ class SearchResult:
             return None
         log_joint, nameless = np.empty_like(mean.log_joint), np.empty_like(mean.nameless)
         for fold in np.unique(mean.folds):
-            ranked = sort_candidates(self.results, without=fold)
             own = mean.folds == fold
-            parts = [candidate.out_of_fold for candidate in ranked[: len(self.kept)]]
+            kept = keep_candidates(sort_candidates(self.results, without=fold), self.keep, without=fold)
+            parts = [candidate.out_of_fold for candidate in kept]
             log_joint[own] = _mean([part.log_joint[own] for part in parts])
             nameless[own] = _mean([part.nameless[own] for part in parts])
         return replace(mean, log_joint=log_joint, nameless=nameless)
@@ -178,7 +182,8 @@ def search(context: TrainContext, labels: npt.NDArray[np.int64], *, run: Run | N
     if config is None:
         raise ValueError("this recipe has no search")
     results = _load(run.path) if run else {}
-    folds = split_labelled(labels, config.folds, seed=context.recipe.run.seed)
+    known, seed = context.find_known_labels(), context.recipe.run.seed
+    folds = split_labelled(labels, config.folds, seed=seed, known=known)
     candidates = config.all_candidates if len(folds) > 1 else {}
     for number, (name, changes) in enumerate(candidates.items(), 1):
         if name in results:
@@ -250,6 +255,24 @@ def sort_candidates(
     return tuple(sorted(results, key=lambda item: (is_unsure(item), -scores[item.name])))
 
 
+def keep_candidates(
+    ranked: Sequence[CandidateResult], most: int, *, without: int | None = None
+) -> tuple[CandidateResult, ...]:
+    """Return the best of sorted candidates, and each of the next that does not raise the mean's log loss."""
+    kept = [ranked[0]]
+    for item in ranked[1:most]:
+        if _mean_loss([*kept, item], without) <= _mean_loss(kept, without):
+            kept.append(item)
+    return tuple(kept)
+
+
+def _mean_loss(members: Sequence[CandidateResult], without: int | None) -> float:
+    """Log loss of the mean predictions of held-out labels, without those of a fold."""
+    log_joint = _mean([item.out_of_fold.log_joint for item in members])
+    mean = replace(members[0], out_of_fold=replace(members[0].out_of_fold, log_joint=log_joint))
+    return float(mean.losses_without(without).mean())
+
+
 def _mean(tables: Sequence[LogJoint]) -> npt.NDArray[np.float64]:
     return np.asarray(np.mean(tables, axis=0, dtype=np.float64))
 
@@ -282,12 +305,14 @@ def rank(results: list[CandidateResult], recipe: Recipe, *, keep: int, classes: 
         first = tuple(CandidateResult(*pair, empty, 0.0, 0.0, 0.0, 0.0, 0.0) for pair in pairs)
         return SearchResult(first, first, "too few labels to hold any out: the first candidates were taken")
     ranked = sort_candidates(results)
-    best, kept = ranked[0], ranked[:keep]
+    best, kept = ranked[0], keep_candidates(ranked, keep)
+    spoilers = [item.name for item in ranked[:keep] if item not in kept]
     others = f"; {', '.join(candidate.name for candidate in kept[1:])} next" if len(kept) > 1 else ""
     unsure = [item.name for item in ranked if item.score > best.score]
     chance = f"; the gain of {' and '.join(unsure)} is not significant" if unsure else ""
+    chance += f"; the mean is better without {' and '.join(spoilers)}" if spoilers else ""
     reason = (
         f"{best.name} has the best score: {best.nll:.3f} nats and {best.accuracy:.1%} on labels not seen, "
         f"{best.agreement:.1%} agreement{others}{chance}"
     )
-    return SearchResult(ranked, kept, reason)
+    return SearchResult(ranked, kept, reason, keep)

@@ -88,6 +88,7 @@ class TrainingStep(nn.Module):
             generator=generator,
             guide=unlabelled.guide,
             weights=labelled.weights,
+            targets=labelled.targets,
         )
         terms = dict(self.objective(model, teacher, batch))
         for weight, regulariser in self.regularisers:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 import torch
+from sklearn import config_context
 from sklearn.datasets import make_moons
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -224,6 +225,23 @@ def test_loading_another_folder_is_an_error(fitted: FlowGMMClassifier, tmp_path:
         FlowGMMClassifier.load(tmp_path)
     with pytest.raises(NotFittedError):
         FlowGMMClassifier().save(tmp_path)
+
+
+def test_weights_of_labels_reach_the_loss_also_through_pipelines_and_routing() -> None:
+    x, y, _ = moons(labels=3)
+    y[:3] = 0, 1, 0
+    model = FlowGMMClassifier(**FEW_STEPS, calibrate=False)
+    weights = np.linspace(1, 5, len(y))
+    plain, equal, weighted = (
+        model.fit(x, y, sample_weight=each).predict_proba(x) for each in (None, np.full(len(y), 2.0), weights)
+    )
+    assert np.array_equal(plain, equal)
+    assert not np.array_equal(plain, weighted)
+    named = "flowgmmclassifier__sample_weight"
+    assert np.array_equal(make_pipeline(model).fit(x, y, **{named: weights}).predict_proba(x), weighted)
+    with config_context(enable_metadata_routing=True):
+        routed = make_pipeline(model.set_fit_request(sample_weight=True)).fit(x, y, sample_weight=weights)
+    assert np.array_equal(routed.predict_proba(x), weighted)
 
 
 def test_it_works_in_a_pipeline_and_a_grid_search() -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from sklearn.utils.validation import column_or_1d
 
-from flowgmm_cli.estimator.labels import mark_unlabelled, read_labels
+from flowgmm_cli.estimator.labels import mark_unlabelled, read_labels, read_weights
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,18 @@ def test_blank_labels_are_missing_with_a_warning() -> None:
 def test_unusable_labels_are_an_error(y: np.ndarray[Any, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_labels(y)
+
+
+def test_weights_of_labels_have_the_mean_1_and_wrong_ones_are_named() -> None:
+    codes = np.array([0, -1, 1, 1])
+    weights = read_weights({"sample_weight": [1, 9, 0, 2]}, codes)
+    assert weights is not None
+    assert weights.tolist() == [1, 1, 0, 2]
+    assert read_weights({}, codes) is read_weights({"sample_weight": None}, codes) is None
+    for wrong in ([1, 1], [1, 1, -1, 1], [1, 1, np.nan, 1], np.ones((4, 1))):
+        with pytest.raises(ValueError, match="sample_weight must hold 4 numbers"):
+            read_weights({"sample_weight": wrong}, codes)
+    with pytest.raises(ValueError, match="0 for all labels"):
+        read_weights({"sample_weight": [0, 1, 0, 0]}, codes)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'weights'"):
+        read_weights({"weights": 1}, codes)  # type: ignore[typeddict-unknown-key]

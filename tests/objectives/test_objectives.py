@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -84,6 +85,19 @@ def test_weights_count_in_the_labelled_term_alone() -> None:
         plain = loss(None, None, batch(LABELLED, [1, 0], **parts))
         assert float(terms["labelled"]) == pytest.approx(float(0.5 * first + 1.5 * second) / 2)
         assert terms["unlabelled"] == plain["unlabelled"]
+
+
+def test_the_loss_of_an_uncertain_label_is_its_expectation() -> None:
+    parts = {"strong": STRONG, "weak": SINGLE}
+    targets = torch.tensor([[0.25, 0.75], [0, 0]])
+    for loss in (objective(), Joint(JointConfig(), features=2, labelled=10, unlabelled=30)):
+        both = [loss(None, None, batch(LABELLED, [k, 0], **parts))["labelled"] for k in (0, 1)]
+        terms = loss(None, None, replace(batch(LABELLED, [0, 0], **parts), targets=targets))
+        assert float(terms["labelled"]) == pytest.approx(float(0.25 * both[0] + 0.75 * both[1]))
+    noisy = objective(label_noise=0.3)  # probabilities say themselves how sure they are
+    terms = noisy(None, None, replace(batch(LABELLED.rows(slice(1)), [0], **parts), targets=targets[:1]))
+    both = [objective()(None, None, batch(LABELLED.rows(slice(1)), [k], **parts))["labelled"] for k in (0, 1)]
+    assert float(terms["labelled"]) == pytest.approx(float(0.25 * both[0] + 0.75 * both[1]))
 
 
 def test_a_share_of_wrong_labels_is_worked_out_by_hand() -> None:

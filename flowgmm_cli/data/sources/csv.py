@@ -168,7 +168,13 @@ class CsvSource:
         }
 
     def _read_labels(self, tables: dict[str, Table]) -> dict[str, Strings]:
-        return {split: table.label_strings(self._config.label) for split, table in tables.items()}
+        return {split: self._label_cells(split, table) for split, table in tables.items()}
+
+    def _label_cells(self, split: str, table: Table) -> Strings:
+        label = self._config.label
+        if split == "train" and self._config.labels.probabilities and label not in table.names:
+            return np.full(table.data.num_rows, None)  # probabilities are the only labels
+        return table.label_strings(label)
 
     def _build_rows(self, split: str, table: Table, columns: tuple[Column, ...], codes: Ints) -> Rows:
         """Return the rows of a table, without those of which a cell does not fit its column."""
@@ -189,6 +195,8 @@ class CsvSource:
                 table.column(name, key=f"data.{key}")
         if config.weight is not None:
             table.column(config.weight, key="data.weight")
+        for name in config.labels.probabilities or ():
+            table.column(name, key="data.labels.probabilities")
         reserved = {config.label, config.id, *config.extra_columns, *config.drop}
         parts = self._texts
         _require_texts(table, parts)
