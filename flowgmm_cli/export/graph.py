@@ -82,7 +82,8 @@ def write_graph(trained: TrainedModel, score: Operation, path: Path) -> None:
             program = torch.export.export(
                 graph, (example,), dynamic_shapes=({0: torch.export.Dim("rows")},), strict=False
             )
-            program = program.run_decompositions({torch.ops.aten.searchsorted.Tensor: search})
+            steps = {torch.ops.aten.searchsorted.Tensor: search, torch.ops.aten.log1p.default: log1p}
+            program = program.run_decompositions(steps)
             exported: Any = torch.onnx.export(
                 program,
                 input_names=[INPUT],
@@ -140,6 +141,12 @@ def search(
     for step in (2**power for power in reversed(range(steps))):
         position = position + step * (padded.gather(1, position + step - 1) <= values)
     return position.clamp(max=knots.shape[1])
+
+
+def log1p(x: Tensor) -> Tensor:
+    """Compute log(1 + x) with all digits, also of tiny numbers; ONNX has no operation for it."""
+    total = 1 + x
+    return torch.where((total == 1) | total.isinf(), x, total.log() * (x / (total - 1)))
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""Base class of the scores: a state of arrays, and conversions to finite NumPy arrays."""
+"""Base classes of the scores: a state of arrays, tensor operations, and finite results."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from flowgmm_cli.api import ScoreInputs
+from flowgmm_cli.api import Score, ScoreInputs, iterate_batches
 from flowgmm_cli.data.array_types import Array, Floats, IntArray
 
 State = tuple[dict[str, Any], dict[str, Array]]
@@ -18,6 +19,7 @@ State = tuple[dict[str, Any], dict[str, Array]]
 FAR = 3e38
 """Replaces infinite scores and NaN: as far out as float32 can say."""
 MAX_REFERENCE = 4000  # scores of held-out rows that are stored for each score
+_BATCH_ROWS = 512  # rows whose temporary arrays are in memory at a time
 
 
 def to_finite(values: Array) -> Floats:
@@ -45,15 +47,21 @@ def thin(values: Floats) -> Floats:
     return values
 
 
-def to_unit_length(values: Floats) -> Floats:
+def to_unit_length(values: Tensor) -> Tensor:
     """Divide rows `(N, D)` by their lengths; rows of zeros stay."""
-    length = np.linalg.norm(values, axis=1, keepdims=True)
-    return np.asarray(values / np.where(length > 0, length, 1.0))
+    length = values.square().sum(1, keepdim=True).sqrt()
+    return values / torch.where(length > 0, length, 1.0)
 
 
-def take_rows(rows: ScoreInputs, index: IntArray) -> ScoreInputs:
+def nearest_distance(rows: Tensor, points: Tensor) -> Tensor:
+    """Compute the distance of rows `(N, D)` to the nearest of the points `(K, D)`, `(N,)`."""
+    squares = rows.square().sum(1)[:, None] - 2 * rows @ points.T + points.square().sum(1)
+    return squares.amin(1).clamp(min=0).sqrt()
+
+
+def take_rows(rows: ScoreInputs, index: IntArray | slice) -> ScoreInputs:
     """Return some of the rows, by position."""
-    positions = torch.from_numpy(index)
+    positions = index if isinstance(index, slice) else torch.from_numpy(index)
     return ScoreInputs(
         rows.x[positions],
         rows.latents.rows(positions),
@@ -81,3 +89,26 @@ class ArrayScore:
     def load_state(self, values: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
         """See `flowgmm_cli.api.Score`."""
         self.fitted = dict(arrays)
+
+
+class TensorScore(ArrayScore, ABC):
+    """A score made of tensor operations, which the graph of an exported model can hold."""
+
+    @abstractmethod
+    def compute(self, rows: ScoreInputs) -> Tensor:
+        """Compute the score in float64, `(N,)`; it need not be finite."""
+
+    def __call__(self, rows: ScoreInputs) -> Floats:
+        """Return `(N,)`, in chunks of rows."""
+        chunks = (take_rows(rows, part) for part in iterate_batches(len(rows), _BATCH_ROWS))
+        return np.concatenate([np.empty(0), *(to_numpy(score_tensor(self, chunk)) for chunk in chunks)])
+
+    def constant(self, name: str) -> Tensor:
+        """Return a fitted array in float64."""
+        return torch.from_numpy(self.fitted[name]).double()
+
+
+def score_tensor(score: Score, rows: ScoreInputs) -> Tensor:
+    """Compute a score of rows as a tensor `(N,)`, all finite as by `to_finite`."""
+    values = score.compute(rows) if isinstance(score, TensorScore) else torch.from_numpy(score(rows))
+    return values.nan_to_num(FAR, FAR, -FAR).clamp(-FAR, FAR)

@@ -14,9 +14,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from flowgmm_cli.data.array_types import Array, Floats
-from flowgmm_cli.scores.base import thin, to_finite
+from flowgmm_cli.scores.base import FAR, thin
 from flowgmm_cli.scores.combination import Tail
 
 BLEND = "blend"
@@ -64,12 +66,17 @@ class Blend:
 
     def __call__(self, values: Mapping[str, Floats]) -> Floats:
         """Return `(N,)` from the values of the scores."""
-        total = 0.0
+        total: Floats = self.compute({name: torch.from_numpy(values[name]) for name in self.names}).numpy()
+        return total
+
+    def compute(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Compute the same from tensors, by tensor operations."""
+        terms = []
         for family in self.families:
-            rarity = np.mean([self.tails[name](values[name]) for name in family.scores], axis=0)
-            rare = RARE_WEIGHT * np.maximum(rarity - RARE, 0)
-            total = total + (family.weight * rarity if family.weight else rare)
-        return to_finite(np.asarray(total))
+            rarity = torch.stack([self.tails[name].compute(values[name]) for name in family.scores]).mean(0)
+            rare = RARE_WEIGHT * (rarity - RARE).clamp(min=0)
+            terms.append(family.weight * rarity if family.weight else rare)
+        return torch.stack(terms).sum(0).clamp(-FAR, FAR)
 
     def describe(self) -> str:
         """Describe it in a line for people."""

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.random import Generator
+from torch import Tensor
 
 from flowgmm_cli.api import Score, ScoreInputs
 from flowgmm_cli.data.array_types import Array, Floats
+from flowgmm_cli.data.transforms.quantile import find_segments
 from flowgmm_cli.files import select_prefix
 from flowgmm_cli.plugins.registry import build
-from flowgmm_cli.scores.base import FAR, State, to_finite
+from flowgmm_cli.scores.base import FAR, State, TensorScore, score_tensor, to_finite
 from flowgmm_cli.scores.posterior import UnknownKind
 from flowgmm_cli.scores.specs import CombinedConfig
 
@@ -22,7 +25,7 @@ _TAIL_SHARE = 0.1  # share of the rows whose excesses the tail is fitted to
 _MAX_SHAPE = 0.9  # a tail of shape 1 has no mean
 
 
-class Combined:
+class Combined(TensorScore):
     r""":math:`\sum_i -\log P(S_i \ge s_i(x))`, or the largest term; higher = rarer = further out.
 
     :math:`P(S_i \ge s)` is the share of held-out rows whose score i is at least s, see `Tail`. Fisher (1932)
@@ -33,7 +36,7 @@ class Combined:
     """
 
     def __init__(self, config: CombinedConfig) -> None:
-        self.config = config
+        super().__init__(config)
         self.scores: list[Score] = [build(component) for component in config.of]
         self.tails: list[Tail] = []
 
@@ -46,13 +49,14 @@ class Combined:
             score.fit(train, held_out, model, generator)
         self.tails = [Tail.fit(score(held_out)) for score in self.scores]
 
-    def __call__(self, rows: ScoreInputs) -> Floats:
+    def compute(self, rows: ScoreInputs) -> Tensor:
         """Return `(N,)`."""
-        rarities = np.stack([tail(score(rows)) for score, tail in zip(self.scores, self.tails, strict=True)])
+        pairs = zip(self.scores, self.tails, strict=True)
+        rarities = torch.stack([tail.compute(score_tensor(score, rows)) for score, tail in pairs])
         if self.config.how == "max":
-            return to_finite(rarities.max(axis=0))
+            return rarities.amax(0)
         given = len(self.config.of)
-        return to_finite(rarities[:given].sum(axis=0) + given * rarities[given:].sum(axis=0))
+        return rarities[:given].sum(0) + given * rarities[given:].sum(0)
 
     def state(self) -> State:
         """See `flowgmm_cli.api.Score`."""
@@ -93,7 +97,7 @@ class Tail:
     @classmethod
     def fit(cls, scores: Floats) -> Tail:
         """Fit to the scores of held-out rows `(n,)`."""
-        ordered = np.sort(_flush(to_finite(scores)))
+        ordered = np.sort(_flush(torch.from_numpy(to_finite(scores))).numpy())
         values, first, counts = np.unique(ordered, return_index=True, return_counts=True)
         # equal values have the rank of the middle one; a share of 1/(n + 1) is left for unseen values
         above = len(ordered) - first - (counts - 1) / 2
@@ -109,16 +113,23 @@ class Tail:
 
     def __call__(self, scores: Floats) -> Floats:
         """Return the rarity of scores `(N,)`: 0 is nothing special, 3 is one row in twenty."""
-        scores = _flush(to_finite(scores))
-        within: Floats = np.interp(scores, self.values, self.rarity)
-        low, high = self.values[0], self.values[-1]
-        with np.errstate(over="ignore"):
-            excess = np.minimum(np.maximum(scores - high, 0) / self.scale, FAR)
-            growth = excess if self.shape == 0 else np.log1p(self.shape * excess) / self.shape
-            decay = np.exp(np.minimum(scores - low, 0) / self.scale)
-        return np.where(
-            scores > high, self.rarity[-1] + growth, np.where(scores < low, self.rarity[0] * decay, within)
-        )
+        rarity: Floats = self.compute(torch.from_numpy(to_finite(scores))).numpy()
+        return rarity
+
+    def compute(self, scores: Tensor) -> Tensor:
+        """Compute the same of finite scores, by tensor operations."""
+        scores, knots, rarity = _flush(scores), torch.from_numpy(self.values), torch.from_numpy(self.rarity)
+        low, high, first, last = (float(a[end]) for a in (self.values, self.rarity) for end in (0, -1))
+        within = torch.full_like(scores, first)
+        if len(knots) > 1:
+            inside = scores.clamp(low, high)
+            segment = find_segments(knots[None], inside[None])[0]
+            slope = (rarity.diff() / knots.diff())[segment]
+            within = rarity[segment] + (inside - knots[segment]) * slope
+        excess = ((scores - high).clamp(min=0) / self.scale).clamp(max=FAR)
+        growth = excess if self.shape == 0 else torch.log1p(self.shape * excess) / self.shape
+        decay = ((scores - low).clamp(max=0) / self.scale).exp()
+        return torch.where(scores > high, last + growth, torch.where(scores < low, first * decay, within))
 
     def state(self) -> dict[str, Array]:
         """Return arrays for `from_state`."""
@@ -131,9 +142,9 @@ class Tail:
         return cls(arrays["values"], arrays["rarity"], scale, shape)
 
 
-def _flush(scores: Floats) -> Floats:
+def _flush(scores: Tensor) -> Tensor:
     """Replace the smallest numbers by 0: between two of them the slope of an interpolation overflows."""
-    return np.where(np.abs(scores) < np.finfo(np.float32).tiny, 0.0, scores)
+    return torch.where(scores.abs() < torch.finfo(torch.float32).tiny, 0.0, scores)
 
 
 def _fit_pareto(ordered: Floats) -> tuple[float, float]:

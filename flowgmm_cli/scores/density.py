@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.random import Generator
+from torch import Tensor
 
 from flowgmm_cli.api import Score, ScoreInputs, iterate_batches
 from flowgmm_cli.data.array_types import Array, Floats
 from flowgmm_cli.files import select_prefix
-from flowgmm_cli.scores.base import ArrayScore, State, take_rows, to_finite, to_numpy
+from flowgmm_cli.scores.base import State, TensorScore, take_rows, to_finite, to_numpy
 from flowgmm_cli.scores.neighbours import LatentKnn
 from flowgmm_cli.scores.posterior import Entropy
 from flowgmm_cli.scores.specs import DensityOfStatesConfig, KnnConfig, TypicalityConfig
@@ -22,19 +23,19 @@ _BATCH_ROWS = 256  # small enough for a block of differences to stay in the cach
 _MAX_STANDARDISED = 1e15  # in standard deviations; squares of larger numbers might overflow float32
 
 
-class Nll(ArrayScore):
+class Nll(TensorScore):
     r""":math:`-\log p(x)` in nats under the model; higher = less dense = further out.
 
     Nothing is fitted. Density does not measure membership: a simple row from another distribution can be
     denser than every training row (Nalisnick et al., 2019, arXiv:1810.09136).
     """
 
-    def __call__(self, rows: ScoreInputs) -> Floats:
+    def compute(self, rows: ScoreInputs) -> Tensor:
         """Return `(N,)`."""
-        return to_finite(-to_numpy(rows.log_density))
+        return -rows.log_density.double()
 
 
-class Typicality(ArrayScore):
+class Typicality(TensorScore):
     r""":math:`|-\log p(x) - H|`, where H is the mean of :math:`-\log p` over held-out rows.
 
     Nearly all rows of a high-dimensional distribution have a density near :math:`e^{-H}`, its typical set; a
@@ -52,12 +53,12 @@ class Typicality(ArrayScore):
         average = np.mean if self.config.centre == "mean" else np.median
         self.fitted = {"centre": np.array(average(nll) if len(nll) else 0.0)}
 
-    def __call__(self, rows: ScoreInputs) -> Floats:
+    def compute(self, rows: ScoreInputs) -> Tensor:
         """Return `(N,)`."""
-        return to_finite(np.abs(-to_numpy(rows.log_density) - self.fitted["centre"]))
+        return (-rows.log_density.double() - float(self.fitted["centre"])).abs()
 
 
-class LatentRadius(ArrayScore):
+class LatentRadius(TensorScore):
     r""":math:`|r^2 - D| / \sqrt{2 D}`, :math:`r^2 = \min_c \sum_i (z_i - \mu_{ci})^2 / \sigma_{ci}^2`.
 
     The mass of a Gaussian in D dimensions lies on a shell: its squared radius is chi-squared with mean D and
@@ -69,24 +70,13 @@ class LatentRadius(ArrayScore):
         means, scales = model.parts[0].mixture.moments()
         self.fitted = {"means": to_numpy(means), "precisions": 1 / to_numpy(scales) ** 2}
 
-    def __call__(self, rows: ScoreInputs) -> Floats:
+    def compute(self, rows: ScoreInputs) -> Tensor:
         """Return `(N,)`, about |N(0, 1)| for rows of a perfect model."""
-        means, precisions = self.fitted["means"], self.fitted["precisions"]
+        z, means, precisions = rows.latents.z.double(), self.constant("means"), self.constant("precisions")
         size = means.shape[1]
-        with np.errstate(over="ignore", invalid="ignore"):
-            radius = nearest_component_distance(to_numpy(rows.latents.z), means, precisions)
-            return to_finite(np.abs(radius - size) / math.sqrt(2 * size))
-
-
-def nearest_component_distance(z: Floats, means: Floats, precisions: Floats) -> Floats:
-    """Return the squared Mahalanobis distance of latents `(N, D)` to the nearest of C components, `(N,)`.
-
-    `means` and `precisions`, the inverse variances, are `(C, D)`.
-    """
-    nearest = np.full(len(z), np.inf)
-    for mean, precision in zip(means, precisions, strict=True):
-        nearest = np.fmin(nearest, ((z - mean) ** 2) @ precision)
-    return nearest
+        squares = z.square() @ precisions.T - 2 * z @ (precisions * means).T
+        nearest = (squares + (precisions * means.square()).sum(1)).amin(1)
+        return (nearest - size).abs() / math.sqrt(2 * size)
 
 
 class DensityOfStates:

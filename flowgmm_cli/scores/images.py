@@ -7,6 +7,7 @@ import zlib
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.random import Generator
 from torch import Tensor
 
@@ -59,10 +60,9 @@ class LikelihoodRatio(ArrayScore):
     def __call__(self, rows: ScoreInputs) -> Floats:
         """Return `(N,)`, in nats."""
         background = Gaussian.from_state(self.fitted)
-        with np.errstate(over="ignore", invalid="ignore"):
-            pixels = to_numpy(get_images(rows).flatten(1))
-            log_prob = background.log_prob(pixels - self.fitted["mean"])
-            return to_finite(log_prob - to_numpy(rows.log_density))
+        pixels = get_images(rows).flatten(1).double()
+        log_prob = background.log_prob(pixels - torch.from_numpy(self.fitted["mean"]))
+        return to_finite(to_numpy(log_prob - rows.log_density))
 
 
 class Compression(ArrayScore):

@@ -13,13 +13,12 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from flowgmm_cli.api import ScoreInputs, iterate_batches
+from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.data.array_types import Floats, IntArray
-from flowgmm_cli.scores.base import ArrayScore, to_finite, to_numpy, to_unit_length
+from flowgmm_cli.scores.base import TensorScore, nearest_distance, to_numpy, to_unit_length
 from flowgmm_cli.scores.posterior import MaxPosterior
 from flowgmm_cli.scores.specs import LabelDistanceConfig
 
-_BLOCK = 2**22  # entries of a temporary array; 32 MiB
 _MAX_PRODUCTS = 3e8  # rows * classes * features of a logistic regression that takes some seconds
 _ITERATIONS = 200
 _FOLDS = 5
@@ -60,10 +59,9 @@ class LabelPosterior(MaxPosterior):
             weights, bias = means / variance, -(means**2).sum(1) / (2 * variance)
         self.fitted = {"temperature": np.ones(()), "weights": weights, "bias": bias}
 
-    def log_joint(self, rows: ScoreInputs, part: slice) -> Tensor:
-        """Return the logits `(n, K)`."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            return torch.from_numpy(to_numpy(rows.x[part]) @ self.fitted["weights"].T + self.fitted["bias"])
+    def log_joint(self, rows: ScoreInputs) -> Tensor:
+        """Return the logits `(N, K)`."""
+        return rows.x.double() @ self.constant("weights").T + self.constant("bias")
 
 
 def _fit_logistic(x: Floats, classes: IntArray) -> tuple[Floats, Floats]:
@@ -80,7 +78,7 @@ def _fit_logistic(x: Floats, classes: IntArray) -> tuple[Floats, Floats]:
     return model.coef_, model.intercept_
 
 
-class LabelDistance(ArrayScore):
+class LabelDistance(TensorScore):
     """Distance to the nearest class mean of the labelled rows in the input space; higher = further out.
 
     With the scale `unit` rows and means have length 1, so that only their directions count.
@@ -91,24 +89,15 @@ class LabelDistance(ArrayScore):
     def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Compute the means."""
         x, classes, count = inputs_of_labels(train)
-        self.fitted = {"means": self._scale(average_by_class(self._scale(x), classes, count))}
+        means = average_by_class(self._scale(torch.from_numpy(x)).numpy(), classes, count)
+        self.fitted = {"means": self._scale(torch.from_numpy(means)).numpy()}
 
-    def __call__(self, rows: ScoreInputs) -> Floats:
+    def compute(self, rows: ScoreInputs) -> Tensor:
         """Return `(N,)`."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            return to_finite(nearest_mean_distance(self._scale(to_numpy(rows.x)), self.fitted["means"]))
+        return nearest_distance(self._scale(rows.x.double()), self.constant("means"))
 
-    def _scale(self, values: Floats) -> Floats:
+    def _scale(self, values: Tensor) -> Tensor:
         return to_unit_length(values) if self.config.scale == "unit" else values
-
-
-def nearest_mean_distance(x: Floats, means: Floats) -> Floats:
-    """Return the distance of rows `(N, D)` to the nearest of the means `(K, D)`, `(N,)`."""
-    result = np.empty(len(x))
-    for part in iterate_batches(len(x), max(1, _BLOCK // len(means))):
-        squares = (x[part] ** 2).sum(1)[:, None] - 2 * x[part] @ means.T + (means**2).sum(1)
-        result[part] = np.sqrt(np.maximum(squares.min(1), 0))
-    return result
 
 
 def angles_to_means(train: ScoreInputs, unlabelled: Tensor, generator: Generator) -> tuple[Floats, Floats]:
@@ -118,7 +107,7 @@ def angles_to_means(train: ScoreInputs, unlabelled: Tensor, generator: Generator
         `(L,)` and `(U,)`.
     """
     x, classes, _ = inputs_of_labels(train)
-    x, others = to_unit_length(x), to_unit_length(to_numpy(unlabelled))
+    unit, others = to_unit_length(torch.from_numpy(x)), to_unit_length(unlabelled.double())
     order = generator.permutation(len(x))
     order = order[np.argsort(classes[order], kind="stable")]  # folds have equal shares of each class
     own, total = np.empty(len(x)), np.zeros(len(others))
@@ -126,7 +115,8 @@ def angles_to_means(train: ScoreInputs, unlabelled: Tensor, generator: Generator
         held_out = np.zeros(len(x), dtype=bool)
         held_out[order[fold::_FOLDS]] = True
         _, present = np.unique(classes[~held_out], return_inverse=True)
-        means = to_unit_length(average_by_class(x[~held_out], present, int(present.max()) + 1))
-        own[held_out] = nearest_mean_distance(x[held_out], means)
-        total += nearest_mean_distance(others, means)
+        means = average_by_class(unit.numpy()[~held_out], present, int(present.max()) + 1)
+        centres = to_unit_length(torch.from_numpy(means))
+        own[held_out] = nearest_distance(unit[held_out], centres)
+        total += nearest_distance(others, centres).numpy()
     return own, total / _FOLDS

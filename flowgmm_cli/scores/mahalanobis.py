@@ -9,11 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from numpy.random import Generator
+from torch import Tensor
 
 from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.data.array_types import Array, Floats
-from flowgmm_cli.scores.base import ArrayScore, to_finite, to_numpy
+from flowgmm_cli.scores.base import TensorScore, nearest_distance, to_numpy
 from flowgmm_cli.scores.specs import MahalanobisConfig
 
 _MAX_FULL_RANK = 1024  # dimensions up to which all directions are computed
@@ -34,24 +36,26 @@ class Gaussian:
         """True with a variance for every direction."""
         return bool(self.directions.shape[1] == len(self.directions))
 
-    def whiten(self, rows: Floats) -> Floats:
+    def whiten(self, rows: Tensor) -> Tensor:
         """Return coordinates along the directions `(N, r)` of rows `(N, D)`, in standard deviations."""
-        return np.asarray((rows @ self.directions) / np.sqrt(self.variances))
+        deviations = torch.from_numpy(self.variances).sqrt()
+        return rows @ torch.from_numpy(self.directions).double() / deviations
 
-    def mahalanobis(self, rows: Floats) -> Floats:
+    def mahalanobis(self, rows: Tensor) -> Tensor:
         r"""Return squared Mahalanobis lengths :math:`d^T S^{-1} d` of centred rows `(N, D)`, `(N,)`."""
+        within = self.whiten(rows).square().sum(1)
         if self.full_rank:
-            return sum_of_squares(self.whiten(rows))
-        along = rows @ self.directions
-        beyond = np.maximum(sum_of_squares(rows) - sum_of_squares(along), 0.0)
-        return np.asarray((along**2 / self.variances).sum(axis=1) + beyond / self.residual)
+            return within
+        along = rows @ torch.from_numpy(self.directions).double()
+        beyond = (rows.square().sum(1) - along.square().sum(1)).clamp(min=0)
+        return within + beyond / self.residual
 
-    def log_prob(self, rows: Floats) -> Floats:
+    def log_prob(self, rows: Tensor) -> Tensor:
         """Return the log-density in nats of centred rows, `(N,)`."""
         size, rank = self.directions.shape
         log_volume = np.log(self.variances).sum() + (size - rank) * math.log(self.residual)
         constant = float(log_volume) + size * math.log(2 * math.pi)
-        return np.asarray(-0.5 * (self.mahalanobis(rows) + constant))
+        return (self.mahalanobis(rows) + constant) * -0.5
 
     def state(self) -> dict[str, Array]:
         """Return arrays for `from_state`."""
@@ -102,12 +106,7 @@ def _principal_components(rows: Floats, rank: int, generator: Generator) -> tupl
     return singular**2 / count, components.T
 
 
-def sum_of_squares(rows: Floats) -> Floats:
-    """Return squared Euclidean lengths of rows `(N, D)`, `(N,)`."""
-    return np.asarray(np.einsum("nd,nd->n", rows, rows))
-
-
-class Mahalanobis(ArrayScore):
+class Mahalanobis(TensorScore):
     r""":math:`\sqrt{(x - m)^T S^{-1} (x - m)}` in the flow's input space; higher = further out.
 
     m and S are mean and covariance of the training rows (Mahalanobis, 1936), S shrunk towards a sphere
@@ -123,14 +122,12 @@ class Mahalanobis(ArrayScore):
         gaussian = fit_gaussian(x - mean, shrinkage=self.config.shrinkage, generator=generator)
         self.fitted = {"mean": mean, **gaussian.state()}
 
-    def __call__(self, rows: ScoreInputs) -> Floats:
+    def compute(self, rows: ScoreInputs) -> Tensor:
         """Return `(N,)`."""
-        gaussian = Gaussian.from_state(self.fitted)
-        with np.errstate(over="ignore", invalid="ignore"):
-            return to_finite(np.sqrt(gaussian.mahalanobis(to_numpy(rows.x) - self.fitted["mean"])))
+        return Gaussian.from_state(self.fitted).mahalanobis(rows.x.double() - self.constant("mean")).sqrt()
 
 
-class ClassMahalanobis(ArrayScore):
+class ClassMahalanobis(TensorScore):
     r""":math:`\min_k \sqrt{(z - m_k)^T S^{-1} (z - m_k)}` in the latent space; higher = further out.
 
     Means of the classes that the model predicts for its training rows, and one covariance around them (Lee et
@@ -152,14 +149,9 @@ class ClassMahalanobis(ArrayScore):
         gaussian = fit_gaussian(z - means[classes], shrinkage=self.config.shrinkage, generator=generator)
         self.fitted = {"means": means, **gaussian.state()}
 
-    def __call__(self, rows: ScoreInputs) -> Floats:
+    def compute(self, rows: ScoreInputs) -> Tensor:
         """Return `(N,)`."""
-        gaussian, z, means = Gaussian.from_state(self.fitted), to_numpy(rows.latents.z), self.fitted["means"]
-        distance = gaussian.mahalanobis
-        nearest = np.full(len(z), np.inf)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if gaussian.full_rank:  # one product for all classes
-                z, means, distance = gaussian.whiten(z), gaussian.whiten(means), sum_of_squares
-            for mean in means:
-                nearest = np.minimum(nearest, distance(z - mean))
-            return to_finite(np.sqrt(nearest))
+        gaussian, z, means = Gaussian.from_state(self.fitted), rows.latents.z.double(), self.constant("means")
+        if gaussian.full_rank:  # one product for all classes
+            return nearest_distance(gaussian.whiten(z), gaussian.whiten(means))
+        return torch.stack([gaussian.mahalanobis(z - mean) for mean in means]).amin(0).sqrt()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -10,18 +10,15 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from flowgmm_cli.api import ScoreInputs, iterate_batches
-from flowgmm_cli.data.array_types import Floats
-from flowgmm_cli.scores.base import ArrayScore, to_finite, to_numpy, to_unit_length
+from flowgmm_cli.api import ScoreInputs
+from flowgmm_cli.scores.base import TensorScore, to_numpy, to_unit_length
 from flowgmm_cli.scores.specs import KnnConfig
 
-_BATCH_ROWS = 512  # rows whose distances to all references are in memory at a time
 _MAX_VALUES = 4_000_000  # numbers stored of the references: 16 MB
-MAX_COORDINATE = 1e15
-"""The square of a larger number, times a reference, might overflow float32."""
+_MAX_COORDINATE = 1e15  # the square of a larger number, times a reference, might overflow float32
 
 
-class NearestRows(ArrayScore, ABC):
+class NearestRows(TensorScore):
     r"""Mean distance to the k nearest of the stored training rows, or distance to the k-th.
 
     .. math:: \frac{1}{k} \textstyle\sum_{i \le k} |v - v_{(i)}|
@@ -55,33 +52,22 @@ class NearestRows(ArrayScore, ABC):
             deviation = sample.std(axis=0)
             scale = np.where(deviation > 0, deviation, 1.0)
         self.fitted = {"centre": centre.astype(np.float32), "scale": scale.astype(np.float32)}
-        self.fitted["rows"] = self._scale(sample).astype(np.float32)
+        self.fitted["rows"] = self._scale(torch.from_numpy(sample)).float().numpy()
 
-    def __call__(self, rows: ScoreInputs) -> Floats:
+    def compute(self, rows: ScoreInputs) -> Tensor:
         """Return `(N,)`, in the unit of the scaled features."""
-        references = torch.from_numpy(np.ascontiguousarray(self.fitted["rows"], np.float32))
-        half_norms = references.square().sum(dim=1) / 2
-        exact, k = to_numpy(references), min(self.config.k, len(references))
-        vectors = self.vectors(rows)
-        result = np.empty(len(vectors))
-        for batch in iterate_batches(len(vectors), _BATCH_ROWS):
-            values = self._scale(to_numpy(vectors[batch]))
-            clipped = np.clip(np.nan_to_num(values), -MAX_COORDINATE, MAX_COORDINATE).astype(np.float32)
-            # |x - r|^2 / 2 without |x|^2, which is the same for all r
-            order = torch.addmm(half_norms, torch.from_numpy(clipped), references.T, alpha=-1)
-            nearest = order.topk(k, dim=1, largest=False).indices.numpy()
-            with np.errstate(over="ignore", invalid="ignore"):
-                # one neighbour at a time, to save memory
-                columns = [np.linalg.norm(values - exact[column], axis=1) for column in nearest.T]
-                distance = np.stack(columns, axis=1)
-                result[batch] = distance.mean(1) if self.config.distance == "mean" else distance.max(1)
-        return to_finite(result)
+        vectors, references = self._scale(self.vectors(rows).double()), torch.from_numpy(self.fitted["rows"])
+        clipped = vectors.nan_to_num().clamp(-_MAX_COORDINATE, _MAX_COORDINATE).float()
+        # |x - r|^2 / 2 without |x|^2, which is the same for all r
+        order = torch.addmm(references.square().sum(1) / 2, clipped, references.T, alpha=-1)
+        nearest = order.topk(min(self.config.k, len(references)), dim=1, largest=False).indices
+        distance = (vectors[:, None] - references[nearest].double()).square().sum(2).sqrt()
+        return distance.mean(1) if self.config.distance == "mean" else distance.amax(1)
 
-    def _scale(self, values: Floats) -> Floats:
-        with np.errstate(over="ignore", invalid="ignore"):
-            if self.config.scale == "unit":
-                return to_unit_length(values)
-            return np.asarray((values - self.fitted["centre"]) / self.fitted["scale"])
+    def _scale(self, values: Tensor) -> Tensor:
+        if self.config.scale == "unit":
+            return to_unit_length(values)
+        return (values - self.constant("centre")) / self.constant("scale")
 
 
 class InputKnn(NearestRows):

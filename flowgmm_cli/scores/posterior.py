@@ -9,17 +9,15 @@ from abc import abstractmethod
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from flowgmm_cli.api import ScoreInputs, iterate_batches
-from flowgmm_cli.data.array_types import Floats
-from flowgmm_cli.scores.base import ArrayScore, to_finite, to_numpy
-
-_BLOCK = 2**22  # entries of a temporary array; 32 MiB
+from flowgmm_cli.api import ScoreInputs
+from flowgmm_cli.scores.base import FAR, TensorScore
 
 
-class TemperedScore(ArrayScore):
+class TemperedScore(TensorScore):
     """A score of log-densities divided by the temperature of the model."""
 
     def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
@@ -30,26 +28,23 @@ class TemperedScore(ArrayScore):
 class PosteriorScore(TemperedScore):
     """A score of the tempered posterior of the classes."""
 
-    def __call__(self, rows: ScoreInputs) -> Floats:
-        """Return `(N,)`, in chunks of rows."""
-        temperature, result = float(self.fitted["temperature"]), np.empty(len(rows))
-        for part in iterate_batches(len(rows), max(1, _BLOCK // rows.log_posterior.shape[1])):
-            result[part] = self.score(class_gaps(self.log_joint(rows, part), temperature))
-        return to_finite(result)
+    def compute(self, rows: ScoreInputs) -> Tensor:
+        """Return `(N,)`."""
+        return self.score(class_gaps(self.log_joint(rows), float(self.fitted["temperature"])))
 
-    def log_joint(self, rows: ScoreInputs, part: slice) -> Tensor:
-        """Return log-densities of some of the rows and the classes `(n, K)`, up to a constant of each row."""
-        return rows.latents.class_log_prob[part]
+    def log_joint(self, rows: ScoreInputs) -> Tensor:
+        """Return log-densities of the classes `(N, K)`, up to a constant of each row."""
+        return rows.latents.class_log_prob
 
     @abstractmethod
-    def score(self, gaps: Floats) -> Floats:
-        """Compute the score `(N,)` from gaps `(N, K)` at the fitted temperature, see `class_gaps`."""
+    def score(self, gaps: Tensor) -> Tensor:
+        """Compute the score `(N,)` from gaps `(N, K - 1)` at the fitted temperature, see `class_gaps`."""
 
 
 class Entropy(PosteriorScore):
     r""":math:`-\sum_k p(k \mid x) \log p(k \mid x)`, tempered, in nats; higher = less certain."""
 
-    def score(self, gaps: Floats) -> Floats:
+    def score(self, gaps: Tensor) -> Tensor:
         """Return `(N,)`, from 0 to log K."""
         return entropy_of_gaps(gaps)
 
@@ -62,15 +57,11 @@ class MaxPosterior(PosteriorScore):
     :math:`\log \sum_{k > 1} e^{-d_k}`, at most :math:`\log (K - 1)`.
     """
 
-    def score(self, gaps: Floats) -> Floats:
+    def score(self, gaps: Tensor) -> Tensor:
         """Return `(N,)`; 0 for all with a single class."""
-        others = np.sort(gaps, axis=1)[:, 1:]
-        if not others.shape[1]:
-            return np.zeros(len(others))
-        first = others[:, :1]
-        with np.errstate(invalid="ignore"):  # inf - inf where all others are impossible
-            total = np.nan_to_num(np.exp(first - others), nan=1.0).sum(axis=1)
-        return np.asarray(np.log(total) - first[:, 0])
+        if not gaps.shape[1]:
+            return gaps.sum(1)
+        return (gaps[:, :1] - gaps).exp().sum(1).log() - gaps[:, 0]
 
 
 class UnknownKind(TemperedScore):
@@ -82,45 +73,39 @@ class UnknownKind(TemperedScore):
     saturates.
     """
 
-    def __call__(self, rows: ScoreInputs) -> Floats:
+    def compute(self, rows: ScoreInputs) -> Tensor:
         """Return `(N,)`; 0 for a model without nameless components."""
-        if rows.latents.unknown_log_prob is None:
-            return np.zeros(len(rows))
         temperature = float(self.fitted["temperature"])
         named, nameless = rows.latents.class_log_prob, rows.latents.unknown_log_prob
-        log_odds = (nameless / temperature).logsumexp(1) - (named / temperature).logsumexp(1)
-        return to_finite(to_numpy(log_odds))
+        if nameless is None:
+            return torch.zeros_like(rows.log_density)
+        return ((nameless / temperature).logsumexp(1) - (named / temperature).logsumexp(1)).double()
 
 
-def class_gaps(class_log_prob: Tensor, temperature: float) -> Floats:
-    r"""Compute the gaps of the classes to the most probable one, :math:`(\max_j l_j - l_k) / T`, `(N, K)`.
+def class_gaps(log_joint: Tensor, temperature: float) -> Tensor:
+    r"""Compute the gaps of the other classes to the most probable one, rising, `(N, K - 1)`.
 
-    The posterior is the softmax of the negative gaps, and at least one gap of a row is 0. All are 0 for a row
-    whose densities are NaN: nothing is known of its class.
+    They are :math:`(\max_j l_j - l_k) / T` in float64, at most 3e38, and all 0 for a row whose densities are
+    NaN: nothing is known of its class.
 
     The label noise of the calibration is left out. It is the same for all rows: it would only hide the
     differences between certain rows, and hardly change their order.
     """
-    log_joint = to_numpy(class_log_prob)
-    with np.errstate(invalid="ignore"):
-        gaps: Floats = (log_joint.max(axis=1, keepdims=True) - log_joint) / temperature
-    gaps[np.isnan(gaps).any(axis=1)] = 0.0
-    return gaps
+    falling = (log_joint.double() / temperature).sort(dim=1, descending=True).values
+    gaps = falling[:, :1] - falling[:, 1:]
+    return torch.where(gaps.isnan().any(1, keepdim=True), 0.0, gaps.clamp(max=FAR))
 
 
-def entropy_of_gaps(gaps: Floats) -> Floats:
-    r"""Compute the entropy in nats of the softmax of `-gaps` `(N, K)`, whose smallest entry in each row is 0.
+def entropy_of_gaps(gaps: Tensor) -> Tensor:
+    r"""Compute the entropy in nats of a row's classes from its gaps, see `class_gaps`.
 
-    With :math:`L = \log \sum_k e^{-d_k}` it is :math:`\sum_k e^{-d_k - L} (d_k + L)`, where `log1p` gives L:
-    entropies of 1e-200 still differ.
+    With :math:`L = \log (1 + \sum_k e^{-d_k})` it is :math:`e^{-L} L + \sum_k e^{-d_k - L} (d_k + L)`, where
+    `log1p` gives L: entropies of 1e-200 still differ.
 
-    >>> even, certain = entropy_of_gaps(np.array([[0.0, 0.0], [0.0, 50.0]]))
+    >>> even, certain = entropy_of_gaps(torch.tensor([[0.0], [50.0]], dtype=torch.float64)).tolist()
     >>> print(f"{even:.6f} {certain:.3e}")
     0.693147 9.837e-21
     """
-    others = np.sort(gaps, axis=1)[:, 1:]  # all but the most probable class
-    total = np.log1p(np.exp(-others).sum(axis=1))
-    with np.errstate(invalid="ignore"):
-        terms = np.exp(-others - total[:, None]) * (others + total[:, None])
-    terms[np.isinf(others)] = 0.0  # impossible classes
-    return np.asarray(np.exp(-total) * total + terms.sum(axis=1))
+    total = torch.log1p(gaps.neg().exp().sum(1, keepdim=True))
+    terms = (-gaps - total).exp() * (gaps + total)
+    return ((-total).exp() * total).squeeze(1) + terms.sum(1)

@@ -12,7 +12,7 @@ from sklearn.neighbors import KernelDensity
 from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import Ensemble, FlowMixture, Model
-from flowgmm_cli.scores.density import DensityOfStates, nearest_component_distance
+from flowgmm_cli.scores.density import DensityOfStates
 
 Draw = Callable[..., ScoreInputs]
 
@@ -40,10 +40,10 @@ def test_the_radius_of_a_gaussian_s_own_rows_is_standard_normal() -> None:
     assert (result**2).mean() == pytest.approx(1, abs=0.08)
 
 
-def test_the_radius_by_hand() -> None:
-    z = np.array([[1.0, 0.0], [0.0, 7.0]])
-    means, precisions = np.array([[0.0, 0.0], [0.0, 5.0]]), np.array([[1.0, 1.0], [0.25, 0.25]])
-    assert nearest_component_distance(z, means, precisions).tolist() == [1.0, 1.0]
+def test_the_radius_by_hand(gaussian: Model) -> None:
+    rows = make_inputs(gaussian, torch.tensor([[-3.0, 0.0, 0.0, 1.0], [3.0, 7.0, 0.0, 0.0]]))
+    expected = [abs(1 - 4) / np.sqrt(8), abs(49 - 4) / np.sqrt(8)]
+    np.testing.assert_allclose(fit_score("latent_radius", rows, model=gaussian)(rows), expected, rtol=1e-6)
 
 
 def test_the_radius_of_an_ensemble_is_that_of_its_first_member(gaussian: Model, draw: Draw) -> None:
