@@ -13,7 +13,7 @@ from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.array_types import FloatArray
 from flowgmm_cli.data.column_analysis import text_columns
 from flowgmm_cli.data.labels import encode_labels
-from flowgmm_cli.data.prepare import fit_preprocessor
+from flowgmm_cli.data.prepare import fit_with_features
 from flowgmm_cli.data.preprocessor import has_no_text
 from flowgmm_cli.data.readers.base import note_once, translate_errors
 from flowgmm_cli.data.sources.csv import CsvSource
@@ -77,7 +77,8 @@ def load_pile(path: str, *, text: str | None, label: str | None, context: DataCo
     for note in notes:
         context.note(note)
     split = SplitData(source.columns, source.class_names, {"train": rows})
-    x = fit_preprocessor(split, recipe.data, context).apply(rows, context).x.numpy()
+    preprocessor, features = fit_with_features(split, recipe.data, context)
+    x = preprocessor.apply(rows, context, features=features).x.numpy()
     return Pile(recipe.name, rows, source.columns, source.class_names, x)
 
 

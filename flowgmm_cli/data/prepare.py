@@ -19,7 +19,7 @@ import torch
 from flowgmm_cli.api import Component, DataContext, SourceData
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.array_types import Floats, Hashes
-from flowgmm_cli.data.feature_encoder import FeatureEncoder
+from flowgmm_cli.data.feature_encoder import FeatureEncoder, Features
 from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.data.images.arrays import LazyPixels
 from flowgmm_cli.data.labels import label_weights
@@ -142,6 +142,13 @@ def fit_preprocessor(rows: SplitData, data: Component, context: DataContext) -> 
 
     For rows on disk, transforms are fitted to a sample.
     """
+    return fit_with_features(rows, data, context)[0]
+
+
+def fit_with_features(
+    rows: SplitData, data: Component, context: DataContext
+) -> tuple[Preprocessor, Features | None]:
+    """Return the preprocessor and the features of the training rows, for `apply`; None for a sample."""
     config = dict(data.config)
     # of a large table, labelled rows would make rare classes too frequent
     sample = rows.train if rows.chunked is None else rows.train.take(rows.chunked.sample)
@@ -163,7 +170,8 @@ def fit_preprocessor(rows: SplitData, data: Component, context: DataContext) -> 
         and len(sample) > _MAX_FIT_ROWS
     ):
         sample = sample.take(np.unique(np.linspace(0, len(sample) - 1, _MAX_FIT_ROWS).astype(np.int64)))
-    x = torch.from_numpy(feature_encoder.transform(sample, context))
+    features = feature_encoder.transform(sample, context)
+    x = torch.from_numpy(features)
     transforms: list[Transform] = []
     for component in config["transforms"]:
         if transforms:
@@ -171,7 +179,8 @@ def fit_preprocessor(rows: SplitData, data: Component, context: DataContext) -> 
         transform: Transform = build(component, features=x.shape[1])
         transform.fit(x.double() if transform.fits else x)
         transforms.append(transform)
-    return Preprocessor(feature_encoder, Sequential(transforms))
+    whole = len(features) == len(rows.train) and rows.chunked is None
+    return Preprocessor(feature_encoder, Sequential(transforms)), features if whole else None
 
 
 def _validate(source: SourceData, use: str) -> None:

@@ -85,13 +85,21 @@ class Preprocessor:
         """Reasons that log p of a row is not the density of its input columns; empty if it is."""
         return (*self.feature_encoder.inexact, *(step.inexact for step in self._steps() if step.inexact))
 
-    def apply(self, rows: Rows, context: DataContext, *, with_inputs: bool = False) -> Tensors:
-        """Preprocess rows; `with_inputs` keeps the feature matrix.
+    def apply(
+        self,
+        rows: Rows,
+        context: DataContext,
+        *,
+        with_inputs: bool = False,
+        features: Features | None = None,
+    ) -> Tensors:
+        """Preprocess rows; `with_inputs` keeps the feature matrix, `features` is this matrix if it is known.
 
         Raises:
             DataError: a column or cell is missing, or a value is too large for float32.
         """
-        tensors, finite = self._to_tensors(self.feature_encoder.transform(rows, context), rows, with_inputs)
+        matrix = self.feature_encoder.transform(rows, context) if features is None else features
+        tensors, finite = self._to_tensors(matrix, rows, with_inputs)
         if not finite.all():
             raise DataError(
                 f"{(~finite).sum():,} rows are too large for 32-bit numbers, the first is "

@@ -8,7 +8,7 @@ import numpy as np
 
 from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.data.array_types import Bools, Ints
-from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
+from flowgmm_cli.data.prepare import fit_with_features, load_rows
 from flowgmm_cli.data.sampling import ids_mask
 from flowgmm_cli.data.splits import SplitData
 from flowgmm_cli.errors import DataError
@@ -69,7 +69,8 @@ def _suggest(
     if earlier is None:
         data = point.recipe.data
         split = SplitData(rows.columns, rows.class_names, {"train": hidden})
-        x = fit_preprocessor(split, data, context).apply(hidden, context).x.numpy()
+        preprocessor, features = fit_with_features(split, data, context)
+        x = preprocessor.apply(hidden, context, features=features).x.numpy()
         picks = choose_rows(x, hidden.labels, need, seed=point.seed)
     else:
         trained = TrainedModel.load(earlier.path, context=context)

@@ -8,9 +8,10 @@ import torch
 
 from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.data.array_types import Bools
+from flowgmm_cli.data.feature_encoder import Features
 from flowgmm_cli.data.images.arrays import LazyPixels
 from flowgmm_cli.data.out_of_core import build_store
-from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
+from flowgmm_cli.data.prepare import fit_with_features, load_rows
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.splits import SplitData
 from flowgmm_cli.data.tensors import Tensors
@@ -95,19 +96,21 @@ def prepare_rows(
 ) -> PreparedData:
     """Transform rows in memory, with the errors of `prepare`; the recipe's source is not read."""
 
-    def fit() -> Preprocessor:
-        return start.trained.preprocessor if start else fit_preprocessor(rows, recipe.data, context)
+    def fit() -> tuple[Preprocessor, Features | None]:
+        if start:
+            return start.trained.preprocessor, None
+        return fit_with_features(rows, recipe.data, context)
 
     if start:
         start.require_same_rows(rows)
         rows = start.hide_known(rows)
     require_held_out(recipe, rows)
     if run is None:
-        return _transform(recipe, rows, fit(), context)
+        return _transform(recipe, rows, *fit(), context)
     run.require_same_data(rows.fingerprint)
-    preprocessor = Preprocessor.load(run.checkpoints, data=recipe.data, context=context)
+    preprocessor, features = Preprocessor.load(run.checkpoints, data=recipe.data, context=context), None
     if preprocessor is None:
-        preprocessor = fit()
+        preprocessor, features = fit()
         run.update(fingerprint=rows.fingerprint)  # first, or a killed run would have none
         preprocessor.save(run.checkpoints)
     elif not {column.name for column in preprocessor.columns} <= {column.name for column in rows.columns}:
@@ -115,18 +118,25 @@ def prepare_rows(
             f"the preprocessor in {run.checkpoints} is damaged: it reads columns that the data does not have",
             hint="start a new run with the same recipe",
         )
-    return _transform(recipe, rows, preprocessor, context)
+    return _transform(recipe, rows, preprocessor, features, context)
 
 
 def _transform(
-    recipe: Recipe, rows: SplitData, preprocessor: Preprocessor, context: DataContext
+    recipe: Recipe,
+    rows: SplitData,
+    preprocessor: Preprocessor,
+    features: Features | None,
+    context: DataContext,
 ) -> PreparedData:
-    """Transform all splits, with the feature matrix and copies from which views of the recipe start."""
+    """Transform all splits, with the feature matrix and copies from which views of the recipe start.
+
+    `features` are those of the training rows if they are known.
+    """
     views = view_settings(recipe)
     with_inputs = preprocessor.random or bool(select_level("inputs", [*views.weak, *views.strong]))
 
-    def transform(part: Rows, name: str) -> Tensors:
-        split = preprocessor.apply(part, context, with_inputs=with_inputs)
+    def transform(part: Rows, name: str, features: Features | None = None) -> Tensors:
+        split = preprocessor.apply(part, context, with_inputs=with_inputs, features=features)
         copies = encode_text_copies(views, recipe.run.seed, part, preprocessor, context, part=name)
         return replace(split, copies=copies)
 
@@ -135,7 +145,7 @@ def _transform(
         memory = int(2**30 * dict(recipe.data.config).get("memory", 2.0))
         train = preprocessor.apply_lazily(rows.train, context, with_inputs=with_inputs, memory=memory)
     else:
-        split = transform(rows.train, "train")
+        split = transform(rows.train, "train", features)
         train = Tensors(split.x, split.labels, inputs=split.inputs, copies=split.copies)
         if rows.chunked is not None:
             if train.copies:
