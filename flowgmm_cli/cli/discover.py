@@ -10,19 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import explain_write_errors, open_session
-from flowgmm_cli.cli.validation import (
-    check_input_kept,
-    check_stdout,
-    check_suffix,
-    split_arguments,
-)
+from flowgmm_cli.cli.validation import check_input_kept, check_stdout, check_suffix, split_arguments
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.files import write_bytes
 from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.messages import quote
 
 if TYPE_CHECKING:
-    from flowgmm_cli.api import Rows
     from flowgmm_cli.cli.session import Session
     from flowgmm_cli.data.splits import SplitData
     from flowgmm_cli.inference.discovery import Discovery
@@ -84,11 +78,16 @@ def discover(
     """
     run, data = split_arguments(run, rows_file, data)
     names = parse_classes(accept)
-    _check_flags(data, save, plot, recipe if names else None, as_json=as_json)
+    check_stdout(save, as_json=as_json)
+    check_input_kept(data, save)
+    check_suffix("--plot", plot, (".png",), "figures are PNG files")
     if recipe is not None and not names:
         raise UsageError("--recipe names what --accept writes", hint="--accept 1=refunds")
+    check_suffix("--recipe", recipe, (".yaml", ".yml"), "a recipe is a YAML file")
     with open_session(run, run_flag) as session:
+        from flowgmm_cli.cli.pile import score_pile
         from flowgmm_cli.data.writers.base import open_writer
+        from flowgmm_cli.inference.discovery import discover as find_groups
 
         if names and data is not None:
             hint = "leave --data out; --save groups.csv has the rows of its groups"
@@ -101,7 +100,14 @@ def discover(
             _print_nothing(session, save, as_json=as_json)
             return
         writer = open_writer(save, format=format_) if save is not None else None
-        own, pile, discovery = _discover(session, data, data_format, rule)
+        own, rows, scores, count = score_pile(session, data, data_format, rule, purpose="discover")
+        discovery = find_groups(
+            session.trained,
+            rows,
+            scores,
+            count,
+            lambda tried: session.progress(tried, 0, "divide into groups"),
+        )
         groups = discovery.groups
         if wrong := sorted(set(names) - set(range(1, len(groups) + 1))):
             known = f"the groups are 1 to {len(groups)}" if len(groups) else "there are no groups"
@@ -111,14 +117,13 @@ def discover(
                 writer.write(discovery.table())
         if plot is not None:
             _save_plot(plot, discovery)
-        written = _accept(target, session, own, pile, discovery, names) if names else []
+        written = _accept(target, session, own, discovery, names) if names else []
     _print_result(session, discovery, save, written, as_json=as_json)
-    for place, file in enumerate([*([save] if save not in (None, "-") else []), plot, *written]):
+    if save not in (None, "-"):
+        output.note(f"written {save}: {pluralise(int((groups.labels >= 0).sum()), 'row')}")
+    for file in (plot, *written):
         if file is not None:
-            rows = (
-                f": {pluralise(int((groups.labels >= 0).sum()), 'row')}" if file == save and not place else ""
-            )
-            output.note(f"written {file}{rows}")
+            output.note(f"written {file}")
     if written:
         from flowgmm_cli.inference.new_classes import train_command
 
@@ -144,15 +149,6 @@ def parse_classes(words: Sequence[str] | None) -> dict[int, str]:
     return names
 
 
-def _check_flags(
-    data: str | None, save: str | None, plot: Path | None, recipe: Path | None, *, as_json: bool
-) -> None:
-    check_stdout(save, as_json=as_json)
-    check_input_kept(data, save)
-    check_suffix("--plot", plot, (".png",), "figures are PNG files")
-    check_suffix("--recipe", recipe, (".yaml", ".yml"), "a recipe is a YAML file")
-
-
 def _select_rule(session: Session, score: str | None, fpr: float | None) -> OODRule | None:
     """Return the rule that selects rows: None for `p_unknown`.
 
@@ -175,36 +171,14 @@ def _select_rule(session: Session, score: str | None, fpr: float | None) -> OODR
     )
 
 
-def _discover(
-    session: Session, data: str | None, data_format: str | None, rule: OODRule | None
-) -> tuple[SplitData, Rows, Discovery]:
-    """Score rows and find groups.
-
-    Returns:
-        The run's rows, its training and validation rows together, and the groups.
-    """
-    from flowgmm_cli.cli.pile import score_pile
-    from flowgmm_cli.inference.discovery import discover
-
-    own, parts = score_pile(session, data, data_format, rule, purpose="discover")
-
-    def show(count: int) -> None:
-        session.progress(count, 0, "divide into groups")
-
-    return own, parts[0][0], discover(session.trained, parts, progress=show)
-
-
 def _accept(
-    target: Path,
-    session: Session,
-    own: SplitData,
-    pile: Rows,
-    discovery: Discovery,
-    names: Mapping[int, str],
+    target: Path, session: Session, own: SplitData, discovery: Discovery, names: Mapping[int, str]
 ) -> list[Path]:
     """Write the table and the recipe of `--accept`, and return their paths."""
+    from flowgmm_cli.inference.inputs import training_rows
     from flowgmm_cli.inference.new_classes import label_groups, write_classes
 
+    pile = training_rows(own)
     labels = label_groups(discovery.groups, {number - 1: name for number, name in names.items()})
     with explain_write_errors(target):
         hint = "--save groups.csv writes the rows of the groups"

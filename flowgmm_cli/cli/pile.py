@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flowgmm_cli.cli import output
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
 
 def score_pile(
     session: Session, data: str | None, data_format: str | None, rule: OODRule | None, *, purpose: str
-) -> tuple[SplitData, list[tuple[Rows, Scores]]]:
+) -> tuple[SplitData, Rows, Scores, int]:
     """Score the training and validation rows of a run, and the rows of `data`; `purpose` is for messages.
 
     Returns:
-        The run's rows by split, and each part of the pile with its scores, which have the inputs of the flow
-        as vectors.
+        The run's rows by split; the rows of the pile, those of `data` last; their scores, which have the
+        inputs of the flow as vectors; and the number of these rows that are the run's own.
     """
     from flowgmm_cli.inference.discovery import CollectingReader, score_in_memory
     from flowgmm_cli.inference.inputs import concatenate_rows, training_rows
@@ -46,4 +47,10 @@ def score_pile(
             raise DataError(f"none of the {bad:,} rows of {name} could be scored")
         if bad:
             output.warn(f"{bad:,} of the {len(scores):,} rows of {name} could not be scored")
-    return own, parts
+    columns = [column.name for column in session.trained.preprocessor.columns]
+    inputs = [
+        replace(part, columns={name: part.columns[name] for name in columns}, extras={}) for part, _ in parts
+    ]
+    places = zip(parts, (0, len(pile)), strict=False)
+    scores = Scores.concatenate([replace(part, start=start) for (_, part), start in places])
+    return own, concatenate_rows(inputs), scores, len(pile)

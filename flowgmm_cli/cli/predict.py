@@ -20,10 +20,8 @@ from flowgmm_cli.errors import UsageError
 from flowgmm_cli.formatting import pluralise
 
 if TYPE_CHECKING:
-    from flowgmm_cli.cli.session import Session
     from flowgmm_cli.conformal import HeldOutLabels, Thresholds
     from flowgmm_cli.inference.scores import Scores, Totals
-    from flowgmm_cli.inference.why import Explainer
 
 SCHEMA = "flowgmm/predict/1"
 
@@ -130,13 +128,6 @@ def _note_answers(min_confidence: float, held_out: HeldOutLabels, totals: Totals
     return {"min_confidence": min_confidence, "abstained": totals.abstained, "held_out": values}
 
 
-def _open_explainer(session: Session) -> Explainer:
-    """Return the finder of reasons, with the run's own training rows."""
-    from flowgmm_cli.inference.why import Explainer
-
-    return Explainer(session.trained, session.own_rows("predict --why").train, session.context)
-
-
 def predict(
     run: options.Run = None,
     rows_file: options.RowsArgument = None,
@@ -197,11 +188,14 @@ def predict(
         if coverage is not None:
             held_out, by_class = session.trained.held_out, coverage_by == "class"
             sets["thresholds"] = held_out.class_thresholds(coverage, classes, by_class=by_class)
-        more = ["classes", "n_classes"] * (coverage is not None) + ["abstained"] * (
-            min_confidence is not None
-        )
-        explainer = _open_explainer(session) if why else None
-        more += explainer.names if explainer else []
+        more = ["classes", "n_classes"] if coverage is not None else []
+        more += ["abstained"] if min_confidence is not None else []
+        explainer = None
+        if why:
+            from flowgmm_cli.inference.why import Explainer
+
+            explainer = Explainer(session.trained, session.own_rows("predict --why").train, session.context)
+            more += explainer.names
         names = select_columns(only, [*PREDICTION_COLUMNS, *probabilities, *more])
         reader = session.open_rows(
             data, purpose="predict without --data", data_format=data_format, on_error=on_error, keep=with_

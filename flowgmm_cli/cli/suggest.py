@@ -137,12 +137,12 @@ def _suggest_of_run(
     with open_session(run, run_flag) as session:
         from flowgmm_cli.inference.suggestions import suggest_of_run
 
-        _, parts = score_pile(session, data, data_format, None, purpose="suggest")
+        _, rows, scores, own = score_pile(session, data, data_format, None, purpose="suggest")
 
         def show(done: int, total: int) -> None:
             session.progress(done, total, "suggest")
 
-        return suggest_of_run(session.trained, parts, number, show), str(session.run.path)
+        return suggest_of_run(session.trained, rows, scores, own, number, show), str(session.run.path)
 
 
 def _write(suggestions: Suggestions, save: str, format_: str | None, model: str) -> None:

@@ -329,11 +329,8 @@ def _to_dict(run: Run, result: TrainResult) -> dict[str, Any]:
 
 
 def _print_search(search: SearchResult) -> None:
-    kept, numbers = (
-        {result.name for result in search.kept},
-        ["NLL", "accuracy", "agreement", "density", "score"],
-    )
-    rows = []
+    kept, rows = {result.name for result in search.kept}, []
+    numbers = ["NLL", "accuracy", "agreement", "density", "score"]
     for r in search.results:
         cells = [f"{value:.3f}" for value in (r.nll, r.accuracy, r.agreement, r.density, r.score)]
         rows.append([r.name, *cells, "kept" if r.name in kept else ""])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from flowgmm_cli.data.array_types import Array, Bools, Columns, Floats, Ints
 from flowgmm_cli.data.column_encoders import as_strings
 from flowgmm_cli.data.readers.base import Chunk, RowReader
 from flowgmm_cli.devices import find_device
-from flowgmm_cli.inference.groups import Groups, find_groups, select_candidates
-from flowgmm_cli.inference.inputs import add_inputs, concatenate_rows
+from flowgmm_cli.inference.groups import Groups, candidate_threshold, find_groups
+from flowgmm_cli.inference.inputs import add_inputs
 from flowgmm_cli.inference.row_summary import finite_rows, number_series
 from flowgmm_cli.inference.scores import OODRule, Scores
 from flowgmm_cli.inference.scoring import Scorer, to_device
@@ -141,43 +141,37 @@ class Discovery:
 
 def discover(
     trained: TrainedModel,
-    parts: Sequence[tuple[Rows, Scores]],
-    *,
+    rows: Rows,
+    scores: Scores,
+    own: int,
     progress: Callable[[int], None] | None = None,
 ) -> Discovery:
     """Find groups among the unlabelled rows of a run, or those of another input.
 
     Args:
         trained: the model.
-        parts: the run's own rows, then those of another input if there is one; with their scores, which have
-            the inputs of the flow as vectors. With a rule in the scores, the rows that it flags are divided.
+        rows: the run's own rows, then those of another input if there is one.
+        scores: of these rows, with the inputs of the flow as vectors. With a rule, the rows that it flags are
+            divided.
+        own: number of the run's own rows.
         progress: called with each number of groups that is tried.
     """
-    columns = trained.preprocessor.columns
-    names = [column.name for column in columns]
-    rows = concatenate_rows(
-        [replace(part, columns={name: part.columns[name] for name in names}, extras={}) for part, _ in parts]
-    )
-    own = len(parts[0][0])
-    scores = Scores.concatenate(
-        [replace(part, start=start) for (_, part), start in zip(parts, (0, own), strict=False)]
-    )
     is_own = np.arange(len(rows)) < own
-    searched = is_own if len(parts) == 1 else ~is_own
+    searched = is_own if own == len(rows) else ~is_own
     labelled = is_own & (rows.labels >= 0)
     usable = scores.scorable & ~labelled
     if scores.rule is not None or scores.p_unknown is None:
         candidates = usable & scores.is_ood
     else:
         share = (trained.facts.get("unknown") or {}).get("share", 0.0)
-        _, threshold = select_candidates(scores.p_unknown[is_own], share, ~usable[is_own])
-        candidates = usable & (scores.p_unknown > threshold)
+        own_p = scores.p_unknown[is_own & usable]
+        candidates = usable & (scores.p_unknown > candidate_threshold(own_p, share))
     classes = np.where(labelled, rows.labels, scores.classes)
     classes[candidates & ~searched] = -1  # rows of the run that belong to no class are no help
     vectors = np.zeros((len(rows), 1), np.float32) if scores.vectors is None else scores.vectors
     candidates &= searched
     groups = find_groups(vectors, candidates, classes, progress=progress)
-    return Discovery(rows, scores, searched & ~labelled, candidates, groups, columns)
+    return Discovery(rows, scores, searched & ~labelled, candidates, groups, trained.preprocessor.columns)
 
 
 def group_words(texts: Sequence[str], groups: Groups) -> list[list[str]]:

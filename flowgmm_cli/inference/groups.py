@@ -48,17 +48,10 @@ class Groups:
         return rows[np.argsort(self.distances[rows], kind="stable")]
 
 
-def select_candidates(p_unknown: Floats, share: float, labelled: Bools) -> tuple[Bools, float]:
-    """Select rows that may be of an unknown kind: the estimated `share` with the highest probabilities.
-
-    All rows above one half are selected, and none below one in ten.
-
-    Returns:
-        A mask of unlabelled rows, `(N,)`, and the probability above which they lie.
-    """
-    others = p_unknown[~labelled & np.isfinite(p_unknown)]
-    threshold = float(np.clip(np.quantile(others, 1 - share), 0.1, 0.5)) if len(others) else 0.5
-    return ~labelled & (p_unknown > threshold), threshold
+def candidate_threshold(p_unknown: Floats, share: float) -> float:
+    """Return the probability that the estimated `share` of unlabelled rows exceeds, from 0.1 to 0.5."""
+    known = p_unknown[np.isfinite(p_unknown)]
+    return float(np.clip(np.quantile(known, 1 - share), 0.1, 0.5)) if len(known) else 0.5
 
 
 def find_groups(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from flowgmm_cli.data.array_types import Array, Bools, Columns, FloatArray, Floa
 from flowgmm_cli.data.pile import Pile
 from flowgmm_cli.data.writers.base import to_arrow
 from flowgmm_cli.formatting import pluralise
-from flowgmm_cli.inference.inputs import add_inputs, concatenate_rows
+from flowgmm_cli.inference.inputs import add_inputs
 from flowgmm_cli.inference.row_choice import Pick, choose_rows
 from flowgmm_cli.inference.scores import Scores
 from flowgmm_cli.trained_model import TrainedModel, encode
@@ -115,31 +115,26 @@ def suggest_of_pile(pile: Pile, count: int, progress: Progress) -> Suggestions:
 
 
 def suggest_of_run(
-    trained: TrainedModel, parts: Sequence[tuple[Rows, Scores]], count: int, progress: Progress
+    trained: TrainedModel, rows: Rows, scores: Scores, own: int, count: int, progress: Progress
 ) -> Suggestions:
     """Suggest unlabelled rows of a run, or of another input.
 
     Args:
         trained: the model.
-        parts: the run's own rows, then those of another input if there is one; with their scores, which have
-            the inputs of the flow as vectors.
+        rows: the run's own rows, then those of another input if there is one.
+        scores: of these rows, with the inputs of the flow as vectors.
+        own: number of the run's own rows.
         count: number of rows.
         progress: see `choose_rows`.
     """
-    columns = trained.preprocessor.columns
-    names = [column.name for column in columns]
-    rows = concatenate_rows(
-        [replace(part, columns={name: part.columns[name] for name in names}, extras={}) for part, _ in parts]
-    )
-    scores = Scores.concatenate([part for _, part in parts])
     hidden = np.zeros(len(rows), bool)
-    if len(parts) > 1:  # of the run's own rows only the labelled ones count
-        hidden[: len(parts[0][0])] = parts[0][0].labels < 0
+    if own < len(rows):  # of the run's own rows only the labelled ones count
+        hidden[:own] = rows.labels[:own] < 0
     picks = choose_scored(trained, rows.labels, scores, count, hidden=hidden, progress=progress)
     places = np.array([pick.place for pick in picks], np.int64)
     return Suggestions(
         rows.take(places),
-        columns,
+        trained.preprocessor.columns,
         _describe(picks, scores),
         scores.prediction[places],
         scores.confidence[places],

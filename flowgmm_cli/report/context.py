@@ -172,10 +172,14 @@ class ReportContext:
             return self.read_rows(self.data, self.data_format)
         for name, rows in (("test rows", self.rows.test), ("held-out rows", self.rows.val)):
             if rows is not None:
-                with_inputs = self.trained.image is not None
-                split = self.trained.preprocessor.apply(rows, self.data_context, with_inputs=with_inputs)
-                return NamedRows(name, rows, self.trained.encode_rows(split))
+                return self.encode(name, rows)
         raise UnavailableError("The run has no held-out rows to show.")
+
+    def encode(self, name: str, rows: Rows) -> NamedRows:
+        """Preprocess rows, and compute the outputs of the model."""
+        with_inputs = self.trained.image is not None
+        split = self.trained.preprocessor.apply(rows, self.data_context, with_inputs=with_inputs)
+        return NamedRows(name, rows, self.trained.encode_rows(split))
 
     @cached_property
     def row_warnings(self) -> list[ResultWarning]:

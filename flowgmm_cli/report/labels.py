@@ -48,13 +48,10 @@ def select_rows(context: ReportContext, errors: LabelErrors) -> Rows:
 
 def _show_rows(context: ReportContext, errors: LabelErrors) -> Part:
     """Show rows as images or as a table."""
-    trained, labels = context.trained, errors.to_dicts()
-    rows = select_rows(context, errors)
-    if trained.image is not None:
+    rows, labels = select_rows(context, errors), errors.to_dicts()
+    if context.trained.image is not None:
         rows = rows.take(np.arange(min(SHOWN_IMAGES, len(rows))))
-        split = trained.preprocessor.apply(rows, context.data_context, with_inputs=True)
-        images = None if split.inputs is None else trained.preprocessor.to_images(split.inputs)
-        if images is not None:
+        if (images := context.encode("", rows).encoded.images) is not None:
             notes = [f"{shorten(row['label'], 10)}\n→ {shorten(row['suggested'], 9)}" for row in labels]
             row = ImageRow("", [images.numpy()], notes[: len(rows)])
             title = "Labels that look wrong"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowgmm_cli.api import Rows, ScoreInputs
+from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.data.array_types import Array, Floats
 from flowgmm_cli.evaluation.unknown_rows import UnknownRows
 from flowgmm_cli.formatting import pluralise
@@ -71,22 +71,16 @@ def _encode_others(context: ReportContext) -> NamedRows:
         raise UnavailableError("The data has no unlabelled training rows any more.")
     rng = np.random.default_rng(derive_seed(context.trained.recipe.run.seed, "report"))
     index = np.sort(rng.choice(index, min(MAX_ROWS, len(index)), replace=False))
-    return _encode(context, "unlabelled rows", rows.take(index))
+    return context.encode("unlabelled rows", rows.take(index))
 
 
 def _encode_known(context: ReportContext) -> NamedRows:
     """Encode the held-out rows with a label, or else the labelled training rows."""
     held_out = context.rows.test if context.rows.test is not None else context.rows.val
     if held_out is not None and (held_out.labels >= 0).any():
-        return _encode(context, "labelled rows that were held out", held_out.take(held_out.labels >= 0))
+        return context.encode("labelled rows that were held out", held_out.take(held_out.labels >= 0))
     rows = context.rows.train
-    return _encode(context, "labelled training rows", rows.take(rows.labels >= 0))
-
-
-def _encode(context: ReportContext, name: str, rows: Rows) -> NamedRows:
-    trained = context.trained
-    split = trained.preprocessor.apply(rows, context.data_context, with_inputs=trained.image is not None)
-    return NamedRows(name, rows, trained.encode_rows(split))
+    return context.encode("labelled training rows", rows.take(rows.labels >= 0))
 
 
 def _probabilities(context: ReportContext, encoded: ScoreInputs) -> Floats:

@@ -54,7 +54,7 @@ class Gaussian:
         """Return the log-density in nats of centred rows, `(N,)`."""
         size, rank = self.directions.shape
         log_volume = np.log(self.variances).sum() + (size - rank) * math.log(self.residual)
-        constant = float(log_volume) + size * math.log(2 * math.pi)
+        constant: float = float(log_volume) + size * math.log(2 * math.pi)
         return (self.mahalanobis(rows) + constant) * -0.5
 
     def state(self) -> dict[str, Array]:
