@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from flowgmm_cli.data.array_types import Array, Bools, Ints, Positions
 from flowgmm_cli.data.cache import Arrays, TableCache
 from flowgmm_cli.data.preprocessor import has_no_text
 from flowgmm_cli.data.readers.row_errors import FaultyRows, OnError, RowError
-from flowgmm_cli.data.readers.table import RawBatch, Table, TableReader
+from flowgmm_cli.data.readers.table import Table, TableReader
 from flowgmm_cli.data.sampling import marker_mask
 from flowgmm_cli.data.sources.columns import ColumnStatistics, numbers, strings, vectors
 from flowgmm_cli.errors import DataError
@@ -75,7 +75,7 @@ class ChunkedTable:
             context.progress(start, total, description)
             count = part.data.num_rows
             cells, errors = self.cells(self.columns, part)
-            ids = part.row_numbers if part.row_numbers is not None else np.arange(1, count + 1)
+            ids: Any = part.row_numbers
             yield start, part, Rows(cells, np.full(count, -1, dtype=np.int64), ids), errors
             start += count
         if start != total:
@@ -149,20 +149,13 @@ def read_parts(
     note: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Table]:
     """Yield the rows that are not malformed, at most `size` at once, numbered within their file."""
-    faulty, start, total, source = FaultyRows(reader.name, on_error), 0, 0, ""
+    faulty, total = FaultyRows(reader.name, on_error), 0
     for batch in reader.batches(columns, numbers=numeric, size=size):
-        data, positions = faulty.drop(batch)
-        if batch.source != source:
-            start, source = total, batch.source
-        if len(positions):
-            numbers = positions + total - start + 1
-            yield Table(data, reader.class_names, source, numbers, partial(_locate, batch, positions))
+        part, _ = faulty.drop(batch)
+        if len(part):
+            yield part
         total += len(batch)
     faulty.finish(total, note)
-
-
-def _locate(batch: RawBatch, positions: Ints, position: int) -> tuple[str, str]:
-    return batch.source, batch.locate(int(positions[position]))
 
 
 def read_labels(

@@ -25,7 +25,7 @@ MARKS = 6
 _MAX_WORDS = 50_000  # different ones
 
 
-class CollectingReader:
+class CollectingReader(RowReader):
     """A reader that keeps the rows which pass through it in `rows`."""
 
     def __init__(self, reader: RowReader) -> None:
@@ -33,7 +33,7 @@ class CollectingReader:
         self.rows: list[Rows] = []
         self._reader = reader
 
-    def __iter__(self) -> Iterator[Chunk]:
+    def _read_chunks(self) -> Iterator[Chunk]:
         for chunk in self._reader:
             self.rows.append(chunk)
             yield chunk

@@ -15,7 +15,7 @@ from flowgmm_cli.data.images.arrays import ImageConverter, images_fit
 from flowgmm_cli.data.images.format import ImageFormat
 from flowgmm_cli.data.labels import UNLABELLED
 from flowgmm_cli.data.readers.array_files import UNNAMED, StoredArray, read_class_names
-from flowgmm_cli.data.readers.base import Chunk, ReadOptions, row_numbers, unlabelled
+from flowgmm_cli.data.readers.base import Chunk, ReadOptions, RowReader, row_numbers, unlabelled
 from flowgmm_cli.data.readers.chunks import LabelEncoder
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.sources.arrays import array_strings, label_strings
@@ -27,7 +27,7 @@ _DTYPES = {"numeric": "fiub", "vector": "fiub", "image": "fiub", "category": "US
 _DTYPES["date"] = "MUS"
 
 
-class ArrayReader:
+class ArrayReader(RowReader):
     """Reader of named arrays.
 
     A column is read from the array of its name. Without such an array, a model of a single vector column
@@ -56,7 +56,7 @@ class ArrayReader:
         lengths = {self._arrays[array].shape[0] for array in self._array_of.values()}
         if len(lengths) > 1:
             raise self._mismatch(f"arrays differ in length: {', '.join(map(str, sorted(lengths)))}")
-        self.total: int | None = lengths.pop()
+        self.total = lengths.pop()
         if self.total == 0:
             raise DataError(f"{name} has no rows")
         self._labels = self._find_column(self._label_names(next(iter(self._array_of.values()))))
@@ -66,7 +66,7 @@ class ArrayReader:
         }
         self._encode_labels = self._label_encoder()
 
-    def __iter__(self) -> Iterator[Chunk]:
+    def _read_chunks(self) -> Iterator[Chunk]:
         names = dict.fromkeys([*self._array_of.values(), *filter(None, (self._labels, self._ids))])
         start = 0
         streams = [self._arrays[name].read(self._size) for name in names]

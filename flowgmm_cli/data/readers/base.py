@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -43,8 +44,7 @@ class Chunk(Rows):
     kept: Mapping[str, Any] = field(default_factory=dict)
 
 
-@runtime_checkable
-class RowReader(Protocol):
+class RowReader(ABC):
     """Iterable of the chunks of an input.
 
     Attributes:
@@ -56,8 +56,13 @@ class RowReader(Protocol):
     total: int | None
 
     def __iter__(self) -> Iterator[Chunk]:
-        """Read from the start. Standard input can be read only once."""
-        ...
+        """Read from the start; raises `DataError` only. Standard input can be read only once."""
+        with translate_errors(self.name):
+            yield from self._read_chunks()
+
+    @abstractmethod
+    def _read_chunks(self) -> Iterator[Chunk]:
+        """Yield the chunks; any error may be raised."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class ReadOptions:
         return max(1, min(self.chunk_rows, largest, _MAX_CHUNK_NUMBERS // max(width, 1)))
 
 
-class MemoryReader:
+class MemoryReader(RowReader):
     """Reader of rows in memory, such as the splits of a run; `unknown_labels` as in `Chunk`."""
 
     def __init__(
@@ -95,12 +100,12 @@ class MemoryReader:
         unknown_labels: Mapping[int, str] = MappingProxyType({}),
     ) -> None:
         self.name = name
-        self.total: int | None = len(rows)
+        self.total = len(rows)
         self._rows = rows
         self._chunk_rows = chunk_rows
         self._unknown_labels = unknown_labels
 
-    def __iter__(self) -> Iterator[Chunk]:
+    def _read_chunks(self) -> Iterator[Chunk]:
         for part in iterate_batches(len(self._rows), self._chunk_rows):
             rows = self._rows.take(np.arange(part.start, part.stop))
             unknown = within(self._unknown_labels, part)
@@ -152,16 +157,3 @@ def translate_errors(name: str, format: str = "") -> Iterator[None]:
             hint="the file is damaged, cut short or of another type; make it again, or name its type with "
             "--data-format",
         ) from error
-
-
-class TranslatingReader:
-    """Reader of the chunks of another one that raises `DataError` only."""
-
-    def __init__(self, reader: RowReader) -> None:
-        self.name = reader.name
-        self.total = reader.total
-        self._reader = reader
-
-    def __iter__(self) -> Iterator[Chunk]:
-        with translate_errors(self.name):
-            yield from self._reader

@@ -13,10 +13,10 @@ from flowgmm_cli.api import Column
 from flowgmm_cli.data.array_types import Array, Floats, Ints
 from flowgmm_cli.data.dates import parse_dates
 from flowgmm_cli.data.labels import UNLABELLED
-from flowgmm_cli.data.readers.base import Chunk, ReadOptions, row_numbers, unlabelled
+from flowgmm_cli.data.readers.base import Chunk, ReadOptions, RowReader, row_numbers, unlabelled
 from flowgmm_cli.data.readers.row_errors import RowError, raise_or_skip
 from flowgmm_cli.data.readers.schema import InputSchema, match_columns
-from flowgmm_cli.data.readers.table import RawBatch, TableReader
+from flowgmm_cli.data.readers.table import Table, TableReader
 from flowgmm_cli.data.sources.columns import (
     ValueIndex,
     find_localised_numbers,
@@ -33,7 +33,7 @@ from flowgmm_cli.messages import shorten
 _UNKNOWN = -2  # code of a label that is not a class of the model
 
 
-class TableChunks:
+class TableChunks(RowReader):
     """Reader of the chunks of a table for a model; columns are matched now, rows when they are read."""
 
     def __init__(self, table: TableReader, schema: InputSchema, options: ReadOptions) -> None:
@@ -52,15 +52,15 @@ class TableChunks:
             codes = {str(code): index[name] for code, name in enumerate(names) if name in index} | {"-1": -1}
         self._encode_labels = LabelEncoder({**dict.fromkeys(schema.unlabelled, -1), **(codes or index)})
 
-    def __iter__(self) -> Iterator[Chunk]:
+    def _read_chunks(self) -> Iterator[Chunk]:
         start = 0
         for batch in self._table.batches(self._match.needed, numbers=self._match.numbers, size=self._size):
             yield self._build_chunk(batch, start)
             start += len(batch)
 
-    def _build_chunk(self, batch: RawBatch, start: int) -> Chunk:
+    def _build_chunk(self, batch: Table, start: int) -> Chunk:
         """Convert a batch that begins `start` rows after the start of the input."""
-        table, match = batch.table, self._match
+        table, match = batch.data, self._match
         errors = dict(batch.errors)
         columns = {}
         for column, parts in match.inputs:
@@ -68,7 +68,10 @@ class TableChunks:
             columns[column.name], cell_errors = parse_cells(column, cells, parts)
             errors = cell_errors | errors
         problems = raise_or_skip(
-            errors, name=batch.source, locate=batch.locate, on_error=self._options.on_error
+            errors,
+            name=batch.where,
+            locate=lambda position: batch.locate(position)[1],
+            on_error=self._options.on_error,
         )
         labels, unknown = unlabelled(len(batch)), dict[int, str]()
         if match.label is not None:

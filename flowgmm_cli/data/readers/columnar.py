@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from flowgmm_cli.data.readers.base import translate_errors
 from flowgmm_cli.data.readers.byte_source import FileStamp
-from flowgmm_cli.data.readers.table import RawBatch, TableReader
+from flowgmm_cli.data.readers.table import Table, TableReader
 from flowgmm_cli.errors import DataError
 
 _BUFFER_BYTES = 2**16  # read at once of each column, so that a long row group need not fit into memory
@@ -42,10 +42,10 @@ class ParquetReader(TableReader):
             self.rows = file.metadata.num_rows
             return file.schema_arrow
 
-    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[RawBatch]:
+    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[Table]:
         self._stamp.require_unchanged()
         for batch in self._batches(columns, size):
-            yield RawBatch(_decode(pa.Table.from_batches([batch]).select(columns)))
+            yield Table(_decode(pa.Table.from_batches([batch]).select(columns)))
 
     def _batches(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(self._path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:

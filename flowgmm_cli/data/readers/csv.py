@@ -36,7 +36,7 @@ from flowgmm_cli.data.readers.records import (
     split_records,
 )
 from flowgmm_cli.data.readers.row_errors import RowError
-from flowgmm_cli.data.readers.table import RawBatch, ReadSettings, TableReader
+from flowgmm_cli.data.readers.table import ReadSettings, Table, TableReader
 from flowgmm_cli.data.sources.columns import MISSING_WORDS
 from flowgmm_cli.data.sources.columns import numbers as parse_numbers
 from flowgmm_cli.errors import DataError
@@ -87,7 +87,7 @@ class CsvReader(TableReader):
         for text in self._notes:
             note(f"{self.name}: {text}")
 
-    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[RawBatch]:
+    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[Table]:
         if self._open_stream is None:
             self._open_stream = (self._source.open_text(), b"", 0)
         (stream, rest, line), self._open_stream = self._open_stream, None
@@ -157,7 +157,7 @@ class CsvReader(TableReader):
 
     def _read_blocks(
         self, stream: BinaryIO, tail: bytes, line: int, columns: Sequence[str], numbers: Collection[str]
-    ) -> Iterator[RawBatch]:
+    ) -> Iterator[Table]:
         last = False
         size = max(BLOCK, min(_COLUMN_BYTES * len(self.names), _MAX_BLOCK))
         while not last:
@@ -185,7 +185,7 @@ class CsvReader(TableReader):
 
     def _parse_block(
         self, block: bytes, line: int, lines: int, columns: Sequence[str], numbers: Collection[str]
-    ) -> RawBatch | None:
+    ) -> Table | None:
         """Parse a block of `lines` line breaks with Arrow; None if the block is irregular."""
         if len(self.names) == 1 or not _is_utf8(block):  # Arrow would read a blank line as a row
             return None
@@ -200,14 +200,14 @@ class CsvReader(TableReader):
         if lines - rows >= MAX_CELL_LINES - 1 and b'"' in block and not self._has_noted_long_cell:
             self._note_long_cell(long_parts(block, line))
         if lines + (not block.endswith((b"\n", b"\r"))) == rows:
-            return RawBatch(table, {}, range(line, line + rows).__getitem__, "line")
+            return Table(table, find_place=self._find_line(range(line, line + rows)))
 
         @cache
         def find_lines() -> list[int]:
             records, _ = split_records(block, line=line, delimiter=self._delimiter, last=True)
             return [record.line for record in records]
 
-        return RawBatch(table, {}, lambda position: find_lines()[position], "line")
+        return Table(table, find_place=self._find_line(find_lines))
 
     def _read_arrow(self, block: bytes, columns: Sequence[str], numbers: Collection[str]) -> pa.Table | None:
         types = {name: pa.float64() if name in numbers else pa.string() for name in columns}
@@ -257,7 +257,7 @@ class CsvReader(TableReader):
 
     def _parse_lines(
         self, block: bytes, line: int, columns: Sequence[str], *, last: bool
-    ) -> tuple[RawBatch, int]:
+    ) -> tuple[Table, int]:
         """Parse a block line by line; return the rows and the number of bytes they take."""
         records, used = split_records(block, line=line, delimiter=self._delimiter, last=last)
         if count_lines(block[:used]) - len(records) >= MAX_CELL_LINES - 1 and not self._has_noted_long_cell:
@@ -275,7 +275,8 @@ class CsvReader(TableReader):
             {name: pa.array([cells and cells[at] for cells in rows], pa.string()) for name, at in columns_at}
         )
         table = self._convert_numbers(table, ())
-        return RawBatch(table, errors, lambda position: records[position].line, "line"), used
+        lines = self._find_line([record.line for record in records])
+        return Table(table, find_place=lines, errors=errors), used
 
     def _note_long_cell(self, cells: Iterable[tuple[int, str]]) -> None:
         """Note a cell of which most lines look like rows: a stray quote may open it."""

@@ -12,7 +12,7 @@ from flowgmm_cli.data.array_types import Array, Ints
 from flowgmm_cli.data.images.arrays import convert_to_vectors
 from flowgmm_cli.data.images.encoded_images import SUFFIXES, EncodedImages, decode_images, list_files
 from flowgmm_cli.data.images.format import WHITE, ImageFormat
-from flowgmm_cli.data.readers.base import Chunk, ReadOptions, within
+from flowgmm_cli.data.readers.base import Chunk, ReadOptions, RowReader, within
 from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, NOT_UTF8
 from flowgmm_cli.data.readers.chunks import LabelEncoder
 from flowgmm_cli.data.readers.row_errors import RowError, raise_or_skip
@@ -23,7 +23,7 @@ from flowgmm_cli.errors import DataError
 _TEXT_SUFFIXES = (".txt",)
 
 
-class FolderReader:
+class FolderReader(RowReader):
     """Reader of the files below a folder, in natural order of their paths.
 
     Labels are those of a table such as labels.csv, if there is one. Else, if a parent folder of a file has
@@ -51,13 +51,13 @@ class FolderReader:
         self._files = self._listing.images
         if not self._files:
             raise self._no_files(suffixes)
-        self.total: int | None = len(self._files)
+        self.total = len(self._files)
         self._high = schema.ranges.get(self._column.name, (0.0, float(WHITE)))[1]
         if self._column.kind == "vector":
             white = 1 if self._high <= 1 else WHITE
             self._note(f"{self.total:,} images, read as numbers from 0 (black) to {white} (white)")
 
-    def __iter__(self) -> Iterator[Chunk]:
+    def _read_chunks(self) -> Iterator[Chunk]:
         labels, unknown = self._read_labels()
         for part in iterate_batches(len(self._files), self._options.chunk_size(self._schema.columns)):
             files = self._files[part]

@@ -22,7 +22,7 @@ from flowgmm_cli.data.readers.byte_source import (
     take,
 )
 from flowgmm_cli.data.readers.row_errors import RowError
-from flowgmm_cli.data.readers.table import RawBatch, TableReader, to_arrow
+from flowgmm_cli.data.readers.table import Table, TableReader, to_arrow
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.messages import first_line
 
@@ -57,15 +57,14 @@ class JsonlReader(TableReader):
         if not self.names:
             raise self._no_columns(head)
 
-    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[RawBatch]:
+    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[Table]:
         lines, self._first_lines = self._first_lines or self._read_lines(), None
         while batch := take(lines, size, _LENGTH):
             rows = [row if isinstance(row, dict) else {} for _, row, _ in batch]
-            yield RawBatch(
+            yield Table(
                 pa.table({name: to_arrow([row.get(name) for row in rows]) for name in columns}),
-                {position: row for position, (_, row, _) in enumerate(batch) if isinstance(row, RowError)},
-                [number for number, *_ in batch].__getitem__,
-                "line",
+                find_place=self._find_line([number for number, *_ in batch]),
+                errors={place: row for place, (_, row, _) in enumerate(batch) if isinstance(row, RowError)},
             )
 
     def _read_lines(self) -> Iterator[Line]:
@@ -107,7 +106,7 @@ class TextReader(TableReader):
         self.files = [source.stamp] if source.stamp else []
         self._source = source
 
-    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[RawBatch]:
+    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[Table]:
         with self._source.open_text() as stream:
             lines = read_lines(stream, self.name)
             start = 1
@@ -120,7 +119,8 @@ class TextReader(TableReader):
                     except UnicodeDecodeError:
                         errors[position] = RowError(NOT_UTF8, ENCODING_HINT)
                 table = pa.table({name: pa.array(cells, pa.string()) for name in columns})
-                yield RawBatch(table, errors, range(start, start + len(batch)).__getitem__, "line")
+                place = self._find_line(range(start, start + len(batch)))
+                yield Table(table, find_place=place, errors=errors)
                 start += len(batch)
 
 

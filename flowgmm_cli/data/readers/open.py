@@ -14,13 +14,7 @@ from typing import Literal, get_args
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.readers.array_files import find_array_format
-from flowgmm_cli.data.readers.base import (
-    ReadOptions,
-    RowReader,
-    TranslatingReader,
-    note_once,
-    translate_errors,
-)
+from flowgmm_cli.data.readers.base import ReadOptions, RowReader, note_once, translate_errors
 from flowgmm_cli.data.readers.byte_source import STDIN, ByteSource, find_source, plain_suffix
 from flowgmm_cli.data.readers.chunks import TableChunks
 from flowgmm_cli.data.readers.row_errors import OnError
@@ -82,7 +76,7 @@ def open_rows(
         )
     with translate_errors("the data spec" if where.lstrip().startswith("{") else where):
         options = ReadOptions(note_once(context), on_error, chunk_rows, keep)
-        return TranslatingReader(_open(where, schema, options, context, format=format, split=split))
+        return _open(where, schema, options, context, format=format, split=split)
 
 
 def _open(
@@ -146,7 +140,7 @@ def _require_table(keep: Sequence[str], where: str) -> None:
 
 
 def open_table(
-    path: str, settings: ReadSettings | None = None, *, note: Callable[[str], None], format: str | None = None
+    path: str, settings: ReadSettings | None = None, *, note: Callable[[str], None]
 ) -> TableReader:
     """Open a table: a file, a folder of files or a pattern such as `rows/*.parquet`, in natural order.
 
@@ -154,14 +148,13 @@ def open_table(
         path: csv, tsv, jsonl, parquet and arrow (feather) files, csv and jsonl also compressed.
         settings: form of text files.
         note: receives guesses, such as the delimiter.
-        format: format of a file; by default given by its suffix.
     """
     settings = settings or ReadSettings()
     place = Path(path).expanduser()
 
     def open_file(name: str) -> TableReader:
         source = find_source(name, settings.encoding)
-        return _open_file(_find_format(source, format, _TABLE_FORMATS), source, settings, note)
+        return _open_file(_find_format(source, None, _TABLE_FORMATS), source, settings, note)
 
     if path == STDIN or not (place.is_dir() or (glob.has_magic(path) and not place.exists())):
         return open_file(path)

@@ -19,7 +19,7 @@ from flowgmm_cli.data.readers.base import MemoryReader, ReadOptions, RowReader
 from flowgmm_cli.data.readers.chunks import TableChunks
 from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.data.readers.schema import InputSchema
-from flowgmm_cli.data.readers.table import RawBatch, TableReader
+from flowgmm_cli.data.readers.table import Table, TableReader
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.messages import shorten
 
@@ -80,8 +80,8 @@ class MemoryTable(TableReader):
         self.rows = next(iter(sizes.values()), 0)
         self.table = pa.table(dict(columns))
 
-    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[RawBatch]:
-        yield RawBatch(self.table.select(list(columns)))
+    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[Table]:
+        yield Table(self.table.select(list(columns)))
 
 
 def open_input(data: RowsLike, schema: InputSchema, *, context: DataContext, on_error: OnError) -> RowReader:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pyarrow as pa
 
 from flowgmm_cli.data.array_types import Ints
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.messages import join_some
 
 if TYPE_CHECKING:
-    from flowgmm_cli.data.readers.table import RawBatch
+    from flowgmm_cli.data.readers.table import Table
 
 OnError = Literal["fail", "keep"]
 """Policy for a row that cannot be read: `fail` stops with an error, `keep` records a problem."""
@@ -80,10 +79,10 @@ class FaultyRows:
             self._first.append((source, place, error))
         self._count += 1
 
-    def drop(self, batch: RawBatch) -> tuple[pa.Table, Ints]:
+    def drop(self, batch: Table) -> tuple[Table, Ints]:
         """Return the rows of a batch that are not malformed, and their positions in the batch."""
-        good = self.select(len(batch), batch.errors, lambda position: (batch.source, batch.locate(position)))
-        return batch.table.take(pa.array(good)) if batch.errors else batch.table, good
+        good = self.select(len(batch), batch.errors, batch.locate)
+        return batch.take(good) if batch.errors else batch, good
 
     def select(
         self, rows: int, errors: Mapping[int, RowError], locate: Callable[[int], tuple[str, str]]

@@ -2,18 +2,16 @@
 
 reader = open_table("rows.csv", ReadSettings(), note=print)     # in flowgmm_cli.data.readers.open
 for batch in reader.batches():
-    ...                                                         # batch.table, batch.errors
+    ...                                                         # batch.data, batch.errors
 table = load_table(reader, on_error=None, note=print)           # all rows in memory
 """
 
 from __future__ import annotations
 
 import json
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,7 +20,7 @@ import pyarrow as pa
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.data.array_types import Ints, Strings
 from flowgmm_cli.data.labels import label_cells
-from flowgmm_cli.data.readers.base import translate_errors, within
+from flowgmm_cli.data.readers.base import translate_errors
 from flowgmm_cli.data.readers.byte_source import FileStamp
 from flowgmm_cli.data.readers.row_errors import FaultyRows, OnError, RowError
 from flowgmm_cli.data.sources.columns import strings
@@ -44,153 +42,18 @@ class ReadSettings:
 
 
 @dataclass(frozen=True)
-class RawBatch:
-    """Rows as they are in the input: cells of csv files are strings, cells of other files have their types.
-
-    Attributes:
-        table: the columns to read; the cells of a malformed row are null.
-        errors: position -> error of the whole row.
-        place: gives the line or row number of a position; None counts rows from the start of the input.
-        unit: `line` or `row`.
-        source: name of the file in messages.
-    """
-
-    table: pa.Table
-    errors: Mapping[int, RowError] = field(default_factory=dict)
-    place: Callable[[int], int] | None = None
-    unit: str = "row"
-    source: str = ""
-
-    def __len__(self) -> int:
-        return int(self.table.num_rows)
-
-    def split(self, size: int) -> Iterator[RawBatch]:
-        """Yield batches of at most `size` rows."""
-        if len(self) <= size:
-            yield self
-            return
-        for part in iterate_batches(len(self), size):
-            yield replace(
-                self,
-                table=self.table.slice(part.start, part.stop - part.start),
-                errors=within(self.errors, part),
-                place=self.place and partial(_shift, self.place, part.start),
-            )
-
-    def locate(self, position: int) -> str:
-        """Return the place of a row: `line 17` or `row 3`."""
-        return f"{self.unit} {position + 1 if self.place is None else self.place(position)}"
-
-
-def _shift(place: Callable[[int], int], start: int, position: int) -> int:
-    return place(start + position)
-
-
-class TableReader(ABC):
-    """Reader of a table.
-
-    Attributes:
-        name: the input as messages call it.
-        names: names of the columns, in order.
-        rows: number of rows, or None if it is unknown before reading.
-        class_names: class names of the columns that hold codes of classes, by column.
-        files: stamps of the files; empty for standard input.
-    """
-
-    format: ClassVar[str]
-    """Name of the format in messages."""
-    empty_hint: ClassVar[str | None] = None
-    """Hint of the error about an input without rows."""
-
-    name: str
-    names: Sequence[str]
-    rows: int | None = None
-    class_names: Mapping[str, Sequence[str]] = {}
-    files: Sequence[FileStamp] = ()
-
-    def batches(
-        self, columns: Collection[str] | None = None, *, numbers: Collection[str] = (), size: int = BATCH_ROWS
-    ) -> Iterator[RawBatch]:
-        """Read the rows from the start, in batches of at most `size`; standard input can be read only once.
-
-        Args:
-            columns: names of the columns to read; None reads all.
-            numbers: columns to parse as numbers at once where all cells are numbers or missing.
-            size: maximum number of rows in a batch.
-
-        Raises:
-            DataError: the input is damaged, or has no rows.
-        """
-        selected = frozenset(self.names if columns is None else columns)
-        needed = [name for name in self.names if name in selected]
-        start = 0
-        with translate_errors(self.name, self.format):
-            for raw in self._read(needed, frozenset(numbers), size):
-                for batch in raw.split(size):
-                    place = batch.place or partial(operator.add, start + 1)
-                    start += len(batch)
-                    yield replace(batch, place=place, source=batch.source or self.name)
-        if start == 0:
-            raise DataError(f"{self.name} has no rows", hint=self.empty_hint)
-
-    def locate(self, row: int) -> tuple[str, str]:
-        """Read up to a row, counted from 1; return its file, and its place as in `RawBatch.locate`."""
-        for batch in self.batches(self.names[:1]):
-            if row <= len(batch):
-                return batch.source, batch.locate(row - 1)
-            row -= len(batch)
-        raise IndexError(row)
-
-    @abstractmethod
-    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[RawBatch]:
-        """Yield the rows from the start of the input."""
-
-
-class SeveralFiles(TableReader):
-    """Tables with the same columns, one after the other; those without rows are skipped."""
-
-    def __init__(self, name: str, readers: Sequence[TableReader]) -> None:
-        self.name = name
-        self._readers = readers
-        first = readers[0]
-        self.names = first.names
-        self.class_names = first.class_names
-        self.files = [stamp for reader in readers for stamp in reader.files]
-        counts = [reader.rows for reader in readers]
-        self.rows = None if None in counts else sum(count or 0 for count in counts)
-        for reader in readers[1:]:
-            _require_same_columns(first, reader)
-
-    format = "table"
-
-    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[RawBatch]:
-        for reader in self._readers:
-            if reader.rows != 0:
-                yield from reader.batches(columns, numbers=numbers, size=size)
-
-
-def _require_same_columns(first: TableReader, other: TableReader) -> None:
-    names, others = set(first.names), set(other.names)
-    details = [f"`{name}` is missing in {other.name}" for name in first.names if name not in others]
-    details += [f"`{name}` is missing in {first.name}" for name in other.names if name not in names]
-    if details:
-        raise DataError(
-            f"{first.name} and {other.name} have different columns",
-            details=details[:10],
-            hint="write the files with the same columns, or name only some of them in data.path",
-        )
-
-
-@dataclass(frozen=True)
 class Table:
-    """A table in memory.
+    """Rows of a table in memory: a batch of them, or all.
+
+    Cells of csv files are strings, cells of other files have their types.
 
     Attributes:
-        data: the rows.
+        data: the rows; the cells of a malformed row are null.
         class_names: class names of `ClassLabel` columns, whose cells are integer codes, by column.
         where: name of the table in messages, usually a path.
         row_numbers: numbers of the rows in the input, from 1; None if no row was left out.
         find_place: finds the result of `locate` in the input; None counts rows.
+        errors: position -> error of the whole row.
         complete: False if these are only the first rows of the input.
     """
 
@@ -199,7 +62,11 @@ class Table:
     where: str = ""
     row_numbers: Ints | None = None
     find_place: Callable[[int], tuple[str, str]] | None = None
+    errors: Mapping[int, RowError] = field(default_factory=dict)
     complete: bool = True
+
+    def __len__(self) -> int:
+        return int(self.data.num_rows)
 
     @property
     def names(self) -> list[str]:
@@ -230,8 +97,25 @@ class Table:
         """Return the cells of the columns that there are, by name; for `DataConfig.extra_columns`."""
         return {name: strings(self.data[name]) for name in names if name in self.names}
 
+    def take(self, rows: Ints, data: pa.Table | None = None) -> Table:
+        """Return the rows at some positions; `data` are their cells, if they are known."""
+        places = {int(row): position for position, row in enumerate(rows)} if self.errors else {}
+        return replace(
+            self,
+            data=self.data.take(pa.array(rows)) if data is None else data,
+            row_numbers=None if self.row_numbers is None else self.row_numbers[rows],
+            find_place=self.find_place and (lambda position: self.locate(int(rows[position]))),
+            errors={places[row]: error for row, error in self.errors.items() if row in places},
+        )
+
+    def split(self, size: int) -> Iterator[Table]:
+        """Yield batches of at most `size` rows."""
+        for part in iterate_batches(len(self), size):
+            cells = self.data.slice(part.start, part.stop - part.start)
+            yield self.take(np.arange(part.start, part.stop), cells)
+
     def locate(self, position: int) -> tuple[str, str]:
-        """Return the file of a row, and its place as in `RawBatch.locate`."""
+        """Return the file of a row, and its place: `line 17` or `row 3`."""
         if self.find_place is not None:
             return self.find_place(position)
         return self.where, f"row {self.row_number(position)}"
@@ -239,6 +123,110 @@ class Table:
     def row_number(self, position: int) -> int:
         """Return the number of a row in the input, from 1."""
         return position + 1 if self.row_numbers is None else int(self.row_numbers[position])
+
+
+class TableReader(ABC):
+    """Reader of a table.
+
+    Attributes:
+        name: the input as messages call it.
+        names: names of the columns, in order.
+        rows: number of rows, or None if it is unknown before reading.
+        class_names: class names of the columns that hold codes of classes, by column.
+        files: stamps of the files; empty for standard input.
+    """
+
+    format: ClassVar[str]
+    """Name of the format in messages."""
+    empty_hint: ClassVar[str | None] = None
+    """Hint of the error about an input without rows."""
+
+    name: str
+    names: Sequence[str]
+    rows: int | None = None
+    class_names: Mapping[str, Sequence[str]] = {}
+    files: Sequence[FileStamp] = ()
+
+    def batches(
+        self, columns: Collection[str] | None = None, *, numbers: Collection[str] = (), size: int = BATCH_ROWS
+    ) -> Iterator[Table]:
+        """Read the rows from the start, in batches of at most `size`; standard input can be read only once.
+
+        Args:
+            columns: names of the columns to read; None reads all.
+            numbers: columns to parse as numbers at once where all cells are numbers or missing.
+            size: maximum number of rows in a batch.
+
+        Raises:
+            DataError: the input is damaged, or has no rows.
+        """
+        selected = frozenset(self.names if columns is None else columns)
+        needed = [name for name in self.names if name in selected]
+        start = 0
+        with translate_errors(self.name, self.format):
+            for rows in self._read(needed, frozenset(numbers), size):
+                if not rows.where:
+                    row_numbers = np.arange(start + 1, start + len(rows) + 1)
+                    rows = replace(
+                        rows, class_names=self.class_names, where=self.name, row_numbers=row_numbers
+                    )
+                start += len(rows)
+                yield from rows.split(size)
+        if start == 0:
+            raise DataError(f"{self.name} has no rows", hint=self.empty_hint)
+
+    def locate(self, row: int) -> tuple[str, str]:
+        """Read up to a row, counted from 1; return the result of `Table.locate`."""
+        for batch in self.batches(self.names[:1]):
+            if row <= len(batch):
+                return batch.locate(row - 1)
+            row -= len(batch)
+        raise IndexError(row)
+
+    @abstractmethod
+    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[Table]:
+        """Yield the rows from the start of the input; `batches` names and numbers them."""
+
+    def _find_line(
+        self, lines: Sequence[int] | Callable[[], Sequence[int]]
+    ) -> Callable[[int], tuple[str, str]]:
+        """Return the `find_place` of rows on some lines, which may be counted when they are asked for."""
+        return lambda position: (self.name, f"line {(lines() if callable(lines) else lines)[position]}")
+
+
+class SeveralFiles(TableReader):
+    """Tables with the same columns, one after the other; those without rows are skipped."""
+
+    def __init__(self, name: str, readers: Sequence[TableReader]) -> None:
+        self.name = name
+        self._readers = readers
+        first = readers[0]
+        self.names = first.names
+        self.class_names = first.class_names
+        self.files = [stamp for reader in readers for stamp in reader.files]
+        counts = [reader.rows for reader in readers]
+        self.rows = None if None in counts else sum(count or 0 for count in counts)
+        for reader in readers[1:]:
+            _require_same_columns(first, reader)
+
+    format = "table"
+
+    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[Table]:
+        for reader in self._readers:
+            if reader.rows != 0:
+                yield from reader.batches(columns, numbers=numbers, size=size)
+
+
+def _require_same_columns(first: TableReader, other: TableReader) -> None:
+    names, others = set(first.names), set(other.names)
+    details = [f"`{name}` is missing in {other.name}" for name in first.names if name not in others]
+    details += [f"`{name}` is missing in {first.name}" for name in other.names if name not in names]
+    if details:
+        raise DataError(
+            f"{first.name} and {other.name} have different columns",
+            details=details[:10],
+            hint="write the files with the same columns, or name only some of them in data.path",
+        )
 
 
 def load_table(
@@ -259,10 +247,10 @@ def load_table(
             complete = False
             break
         rows, good = faulty.drop(batch)
-        parts.append(rows)
+        parts.append(rows.data)
         positions.append(good + total + 1)
         total += len(batch)
-        size += rows.nbytes
+        size += rows.data.nbytes
     if complete:
         faulty.finish(total, note)
     numbers = np.concatenate(positions)
@@ -272,7 +260,7 @@ def load_table(
         reader.name,
         numbers if len(numbers) < total else None,
         lambda position: reader.locate(int(numbers[position])),
-        complete,
+        complete=complete,
     )
 
 

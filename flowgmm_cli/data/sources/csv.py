@@ -87,7 +87,7 @@ class CsvSource:
 
     def _read_head(self, reader: TableReader) -> Table:
         faulty = FaultyRows(reader.name, "keep")
-        parts = [faulty.drop(batch)[0] for batch in islice(reader.batches(), _HEAD_BATCHES)]
+        parts = [faulty.drop(batch)[0].data for batch in islice(reader.batches(), _HEAD_BATCHES)]
         return Table(concatenate(parts), reader.class_names, reader.name)
 
     def _memory_bytes(self, reader: TableReader) -> int:

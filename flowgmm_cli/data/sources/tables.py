@@ -11,8 +11,7 @@ from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.labels import encode_labels
 from flowgmm_cli.data.readers.byte_source import require_file, require_header
 from flowgmm_cli.data.readers.open import open_table
-from flowgmm_cli.data.readers.row_errors import OnError
-from flowgmm_cli.data.readers.table import ReadSettings, Table, load_table
+from flowgmm_cli.data.readers.table import Table, load_table
 from flowgmm_cli.data.sources.columns import row_ids, texts
 from flowgmm_cli.data.specs import HfTextConfig
 from flowgmm_cli.errors import DataError, did_you_mean
@@ -21,17 +20,11 @@ _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _FILE_TYPES = ("csv", "tsv", "parquet", "json", "jsonl", "npz", "npy", "gz", "zip", "png", "jpg")
 
 
-def read_table(
-    path: str,
-    settings: ReadSettings | None = None,
-    *,
-    note: Callable[[str], None],
-    on_error: OnError | None = None,
-) -> Table:
+def read_table(path: str, *, note: Callable[[str], None]) -> Table:
     """Read a table to train on into memory; see `open_table` for files, `FaultyRows` for malformed rows."""
-    reader = open_table(path, settings, note=note)
+    reader = open_table(path, note=note)
     require_header(reader.names, where=path)
-    return load_table(reader, on_error=on_error, note=note)
+    return load_table(reader, on_error=None, note=note)
 
 
 def read_splits(

@@ -21,14 +21,17 @@ from flowgmm_cli.data.readers import csv as reader
 from flowgmm_cli.data.readers.byte_source import column_names
 from flowgmm_cli.data.readers.open import open_rows, open_table
 from flowgmm_cli.data.readers.schema import InputSchema
-from flowgmm_cli.data.readers.table import ReadSettings
+from flowgmm_cli.data.readers.table import ReadSettings, load_table
 from flowgmm_cli.data.sources.columns import numbers, strings, texts
-from flowgmm_cli.data.sources.tables import read_table
 from flowgmm_cli.errors import DataError
 
 SCHEMA = InputSchema((Column("c", "category"), Column("t", "text")), ("a", "b"), label="kind", id="name")
 NAMES = ["name", "c", "t", "kind"]
 LINE = re.compile(r":(\d+): |line (\d+): ")
+
+
+def read_table(path, form=None, *, note, on_error=None):
+    return load_table(open_table(path, form, note=note), on_error=on_error, note=note)
 
 
 def read_for_training(path, form, notes=None, **options):
