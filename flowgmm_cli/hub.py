@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flowgmm_cli.errors import FlowgmmError, RunError, UsageError
-from flowgmm_cli.files import temporary_path
+from flowgmm_cli.files import atomic_folder
 from flowgmm_cli.formatting import format_size
 from flowgmm_cli.messages import first_line
 
@@ -124,16 +124,11 @@ def _copy(files: Mapping[str, Path], cache: Path, target: Path, address: str) ->
             raise RunError(f"{address}: {name} is a link to another place", hint="remove it from the cache")
         if real.stat().st_size > _ACCEPTED[name]:
             raise RunError(f"{address}: {name} is larger than its listing", hint="remove it from the cache")
-    incomplete = temporary_path(target)
-    try:
+    with atomic_folder(target) as folder:
         for name, file in files.items():
-            (incomplete / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, incomplete / name)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, folder / name)
         shutil.rmtree(target, ignore_errors=True)  # it has no run.json
-        incomplete.rename(target)
-    except BaseException:
-        shutil.rmtree(incomplete, ignore_errors=True)
-        raise
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import errno
 import os
 import platform
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flowgmm_cli.errors import FlowgmmError, RecipeError, RunError, did_you_mean
-from flowgmm_cli.files import file_digest, temporary_path, write_json, write_text
+from flowgmm_cli.files import atomic_folder, file_digest, temporary_path, write_json, write_text
 from flowgmm_cli.hub import fetch_run, is_address
 from flowgmm_cli.messages import quote
 from flowgmm_cli.metrics_log import read_metrics
@@ -185,24 +184,21 @@ def create_run(
             f"{directory} exists already",
             hint=f"flowgmm train --resume {quote(directory)} resumes it; or choose another --run-dir",
         )
-    incomplete = temporary_path(directory)
     info = initial_info(recipe, argv) | ({"from": start.reference()} if start else {})
     try:
-        incomplete.mkdir(parents=True)
-        write_text(incomplete / "recipe.yaml", recipe.origin.text)
-        write_text(incomplete / "resolved.yaml", recipe.to_yaml())
-        write_json(incomplete / "run.json", info)
-        if directory.exists():
-            directory.rmdir()
-        incomplete.rename(directory)
-    except BaseException as error:
-        shutil.rmtree(incomplete, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in _USER_ERRORS:
-            raise RunError(
-                f"the run directory {directory} cannot be created: {error.strerror}",
-                hint="choose another directory: --run-dir DIR, or run.dir=DIR",
-            ) from error
-        raise
+        with atomic_folder(directory) as folder:
+            write_text(folder / "recipe.yaml", recipe.origin.text)
+            write_text(folder / "resolved.yaml", recipe.to_yaml())
+            write_json(folder / "run.json", info)
+            if directory.exists():
+                directory.rmdir()
+    except OSError as error:
+        if error.errno not in _USER_ERRORS:
+            raise
+        raise RunError(
+            f"the run directory {directory} cannot be created: {error.strerror}",
+            hint="choose another directory: --run-dir DIR, or run.dir=DIR",
+        ) from error
     return Run(directory)
 
 

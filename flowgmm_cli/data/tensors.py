@@ -178,9 +178,7 @@ class Tensors:
             x,
             self.labels[index] if len(self.labels) else self.labels,
             self.log_det[place] if len(self.log_det) else self.log_det,
-            self.ids[np.asarray(place) if isinstance(place, Tensor) else place]
-            if len(self.ids)
-            else self.ids,
+            self.ids[place if isinstance(place, slice) else place.numpy()] if len(self.ids) else self.ids,
             inputs,
             {name: copies[index] for name, copies in self.copies.items()},
             guide=None if self.guide is None else self.guide[index],

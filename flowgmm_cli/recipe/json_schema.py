@@ -6,11 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from flowgmm_cli.api import Component
 from flowgmm_cli.plugins.entry import Entry
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe.changes import OVERLAYS_KEY
-from flowgmm_cli.recipe.fields import accepts, component_kind, inner_model, is_list
 from flowgmm_cli.recipe.schema import RecipeModel
 
 _REFERENCE = {
@@ -44,36 +42,35 @@ class _SchemaBuilder:
     def model(self, model: type[BaseModel], prefix: str) -> dict[str, Any]:
         """Return a model's schema; the definitions it refers to are stored under names with `prefix`."""
         schema = model.model_json_schema(ref_template=f"#/$defs/{prefix}.{{model}}", mode="validation")
-        nested = _inner_models(model)
         for name, part in schema.pop("$defs", {}).items():
             # for pydantic components are instances; in a recipe they are mappings, see `component`
             if name not in ("Component", "Config"):
-                if name in nested:
-                    self._amend(part, nested[name], prefix)
+                self._amend(part)
                 self.definitions[f"{prefix}.{name}"] = part
-        self._amend(schema, model, prefix)
+        self._amend(schema)
         return schema
 
-    def _amend(self, schema: dict[str, Any], model: type[BaseModel], prefix: str) -> None:
+    def _amend(self, schema: dict[str, Any]) -> None:
         """Replace components by references, and allow interpolations."""
-        for name, field in model.model_fields.items():
-            value = schema["properties"][name]
-            kind = component_kind(field)
+        for name, value in schema.get("properties", {}).items():
             notes = {key: value[key] for key in ("description", "default") if key in value}
+            kind = value.pop("component", None)
+            bare = {key: part for key, part in value.items() if key not in (*notes, "title")}
+            forms = bare["anyOf"] if set(bare) == {"anyOf"} else [bare]
             if kind is not None:
-                reference: dict[str, Any] = {"$ref": self.component(kind)}
-                forms = [reference] if accepts(field, Component) else []
-                forms += [{"type": "array", "items": reference}] if is_list(field) else []
-                forms += [{"type": "null"}] if accepts(field, type(None)) else []
-                value = {"anyOf": forms} if len(forms) > 1 else forms[0]
-                value |= notes
+                forms = [self._component_form(form, kind) for form in forms]
+                value = {**({"anyOf": forms} if len(forms) > 1 else forms[0]), **notes}
             elif name != OVERLAYS_KEY and (value.get("type") != "string" or "enum" in value):
-                bare = {key: part for key, part in value.items() if key not in (*notes, "title")}
-                options = bare["anyOf"] if set(bare) == {"anyOf"} else [bare]
-                value = {"anyOf": [*options, {"$ref": "#/$defs/interpolation"}], **notes}
+                value = {"anyOf": [*forms, {"$ref": "#/$defs/interpolation"}], **notes}
             value.pop("title", None)
             schema["properties"][name] = value
         schema.pop("title", None)
+
+    def _component_form(self, form: dict[str, Any], kind: str) -> dict[str, Any]:
+        """Return a form of a component, a list of them, or null."""
+        if form.get("type") == "array":
+            return {"type": "array", "items": self._component_form(form["items"], kind)}
+        return {"$ref": self.component(kind)} if "$ref" in form else form
 
     def component(self, kind: str) -> str:
         """Return a reference to the choice of all components of a kind."""
@@ -97,13 +94,3 @@ class _SchemaBuilder:
             "required": ["use", *body.get("required", [])],
             "additionalProperties": False,
         }
-
-
-def _inner_models(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    """Return all models below a model, by name."""
-    models: dict[str, type[BaseModel]] = {}
-    for field in model.model_fields.values():
-        inner = inner_model(field)
-        if inner is not None:
-            models |= {inner.__name__: inner, **_inner_models(inner)}
-    return models

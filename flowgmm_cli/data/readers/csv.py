@@ -69,6 +69,7 @@ class CsvReader(TableReader):
         self._source = source
         self._settings = settings
         self._delimiter = settings.delimiter or ""
+        self._is_localised = settings.decimal != "." or settings.thousands is not None
         self._suffix = suffix
         self._extra = False  # a delimiter ends each line
         self._notes: list[str] = []
@@ -189,8 +190,7 @@ class CsvReader(TableReader):
         """Parse a block of `lines` line breaks with Arrow; None if the block is irregular."""
         if len(self.names) == 1 or not _is_utf8(block):  # Arrow would read a blank line as a row
             return None
-        localised = self._settings.decimal != "." or self._settings.thousands
-        table = None if localised else self._read_arrow(block, columns, numbers)
+        table = None if self._is_localised else self._read_arrow(block, columns, numbers)
         if table is None:
             table = self._read_arrow(block, columns, ())
             if table is None:
@@ -234,7 +234,7 @@ class CsvReader(TableReader):
 
     def _convert_numbers(self, table: pa.Table, numbers: Collection[str]) -> pa.Table:
         """Write localised numbers as plain ones, and parse the columns that must be numbers if they are."""
-        if not numbers and self._settings.decimal == "." and not self._settings.thousands:
+        if not numbers and not self._is_localised:
             return table
         columns = {}
         for name, cells in zip(table.column_names, table.columns, strict=True):
@@ -245,9 +245,9 @@ class CsvReader(TableReader):
 
     def _to_plain_numbers(self, cells: pa.ChunkedArray) -> pa.ChunkedArray:
         """Write numbers with `data.decimal` and `data.thousands` like 1000.5; other cells stay."""
-        decimal, thousands = self._settings.decimal, self._settings.thousands
-        if decimal == "." and not thousands:
+        if not self._is_localised:
             return cells
+        decimal, thousands = self._settings.decimal, self._settings.thousands
         point = re.escape(decimal)
         grouped = rf"|\d{{1,3}}({re.escape(thousands)}\d{{3}})+" if thousands else ""
         pattern = rf"^\s*[+-]?((\d+{grouped})({point}\d*)?|{point}\d+)([eE][+-]?\d+)?\s*$"
