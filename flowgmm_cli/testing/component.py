@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from importlib import import_module
 from typing import Any, ClassVar
 from unittest import SkipTest
 
@@ -254,3 +255,24 @@ def suite_for(entry: Entry, config: Mapping[str, Any] | None = None) -> type[Con
     if config:
         attributes["config"] = {**base.config, **config}
     return type(base.__name__, (base,), attributes)
+
+
+# --- the public names ---------------------------------------------------------------------------------------
+
+_MODULES = {
+    "baselines": ("BaselineConformance",),
+    "checks": ("CheckResult", "ConformanceError", "check", "run_checks"),
+    "component": ("Conformance", "suite_for"),
+    "data": ("DataConformance",),
+    "encoders": ("EncoderConformance",),
+    "flows": ("FlowConformance", "ImageFlowConformance"),
+    "recipes": ("RecipesConformance",),
+    "regularisers": ("RegulariserConformance",),
+    "scores": ("ScoreConformance",),
+}
+
+
+def load_name(name: str) -> object:
+    """Import a public name."""
+    module = next(module for module, names in _MODULES.items() if name in names)
+    return getattr(import_module(f"flowgmm_cli.testing.{module}"), name)
