@@ -20,7 +20,7 @@ from typing import Any
 from flowgmm_cli.errors import FlowgmmError, RunError, UsageError
 from flowgmm_cli.files import atomic_folder
 from flowgmm_cli.formatting import format_size
-from flowgmm_cli.messages import first_line
+from flowgmm_cli.messages import first_line, list_some
 
 PREFIX = "hf://"
 CARD = "README.md"
@@ -111,7 +111,7 @@ def check_files(sizes: Mapping[str, int], address: str) -> None:
     if problems:
         raise RunError(
             f"{address} is not a run as `flowgmm push` sends it, and nothing was downloaded",
-            details=problems[:8] + ([f"and {len(problems) - 8} more"] if len(problems) > 8 else []),
+            details=list_some(problems, len(problems), 8),
             hint="ask its owner to push the run again",
         )
 

@@ -87,14 +87,9 @@ def _parse(cell: str, form: str) -> float | None:
 def parse_dates(cells: pa.ChunkedArray, form: str) -> tuple[Floats, Ints]:
     """Return the seconds of cells, NaN where missing, and the positions of cells of another format."""
     if pa.types.is_temporal(cells.type):
-        if not pa.types.is_time(cells.type):
-            cells = pc.cast(
-                cells,
-                pa.timestamp("us", cells.type.tz if pa.types.is_timestamp(cells.type) else None),
-                safe=False,
-            )
-        else:
-            cells = pc.cast(cells, pa.time64("us"))
+        kind, is_time = cells.type, pa.types.is_time(cells.type)
+        zone = kind.tz if pa.types.is_timestamp(kind) else None
+        cells = pc.cast(cells, pa.time64("us") if is_time else pa.timestamp("us", zone), safe=is_time)
         micros = pc.cast(pc.cast(cells, pa.int64()), pa.float64())
         values: Floats = pc.fill_null(micros, float("nan")).to_numpy() / 1e6
         return values, np.empty(0, dtype=np.int64)

@@ -126,7 +126,7 @@ class FolderReader(RowReader):
             column = self._schema.label or "label"
             table = read_labels(self._folder / path, files, root, note=self._options.note, label=column)
             if table is not None:
-                labels |= {file: table.labels.get(file) for file in files}
+                labels |= {file: table[0].get(file) for file in files}
         none = {*self._schema.unlabelled, "unlabelled", "unlabeled"}
         return LabelEncoder({**dict.fromkeys(none, -1), **index})(np.array([*labels.values()], dtype=object))
 

@@ -21,6 +21,8 @@ from flowgmm_cli.data.sources.columns import strings
 from flowgmm_cli.errors import DataError, did_you_mean
 
 Note = Callable[[str], None]
+ByImage = Mapping[str, str | None]
+"""Cells of a column of a table of labels, by image; None where the cell is empty."""
 
 _SPLITS = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 _TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -78,12 +80,11 @@ class ImageFolder:
         for split, root in roots.items():
             names = [name for name in images if not root or _top(name) == root]
             table = tables.get(root) or tables.get("")
-            labels = self._class_folders(root, names) if table is None else table.labels
+            labels, columns = table or (self._class_folders(root, names), {})
             if root and split == "train":
                 names += [name for name in images if _top(name) in self._unlabelled - set(roots.values())]
             extras = {"path": np.array(names, dtype=object)}
-            for name, cells in table.extras.items() if table is not None else ():
-                extras[name] = _look_up(names, cells)
+            extras |= {name: _look_up(names, cells) for name, cells in columns.items()}
             encoded = EncodedImages.in_folder(self._folder, names)
             splits[split] = ImageSplit(encoded, _look_up(names, labels), extras["path"], extras)
         unused = sorted({_top(name) or name for name in images} - set(roots.values()) - self._unlabelled)
@@ -135,7 +136,9 @@ class ImageFolder:
                 return {split: roots[split] for split in ("train", "test", "val") if split in roots}
         return {}
 
-    def _read_table(self, root: str, path: Path, tables: Iterable[str]) -> ImageLabels | None:
+    def _read_table(
+        self, root: str, path: Path, tables: Iterable[str]
+    ) -> tuple[ByImage, dict[str, ByImage]] | None:
         """Read the table of labels of a folder; None if it has no labels, as `metadata.csv` may."""
         config, images = self._config, self._listing.images
         return read_labels(
@@ -150,7 +153,7 @@ class ImageFolder:
             required=config.labels_file is not None or path.stem != "metadata",
         )
 
-    def _class_folders(self, root: str, images: Sequence[str]) -> dict[str, str]:
+    def _class_folders(self, root: str, images: Sequence[str]) -> ByImage:
         """Return image -> class, the folder below the root."""
         prefix = f"{root}/" if root else ""
         tops = {name: _top(name.removeprefix(prefix)) for name in images}
@@ -167,26 +170,13 @@ class ImageFolder:
         return {name: top for name, top in tops.items() if top and top not in self._unlabelled}
 
 
-def _look_up(names: Sequence[str], cells: Mapping[str, str | None]) -> Strings:
+def _look_up(names: Sequence[str], cells: ByImage) -> Strings:
     return np.array([cells.get(name) for name in names], dtype=object)
 
 
 def _top(name: str) -> str:
     """Return the top folder of a path, '' for a file that is in no folder."""
     return name.split("/")[0] if "/" in name else ""
-
-
-@dataclass(frozen=True)
-class ImageLabels:
-    """Labels of the images that a table names.
-
-    Attributes:
-        labels: image -> label, None where the cell is empty.
-        extras: cells of further columns, image -> cell, by column.
-    """
-
-    labels: Mapping[str, str | None]
-    extras: Mapping[str, Mapping[str, str | None]]
 
 
 def find_tables(listing: Listing, folders: Iterable[str]) -> dict[str, str]:
@@ -211,8 +201,8 @@ def read_labels(
     extras: Sequence[str] = (),
     on_error: OnError | None = "keep",
     required: bool = False,
-) -> ImageLabels | None:
-    """Read a table of labels; None if it has no labels and is not `required`.
+) -> tuple[ByImage, dict[str, ByImage]] | None:
+    """Read the labels in a table, and its further columns; None if it has no labels and is not `required`.
 
     Args:
         images: paths of images in a folder. The table may name one without its suffix.
@@ -248,7 +238,7 @@ def read_labels(
     if len(rows) < len(images):
         note(f"{path.name} does not name {len(images) - len(rows):,} of {len(images):,} images")
     more = table.extra_cells(extras).items()
-    return ImageLabels(
+    return (
         {image: cells[row] for image, row in rows.items()},
         {name: {image: values[row] for image, row in rows.items()} for name, values in more},
     )
