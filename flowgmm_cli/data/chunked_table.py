@@ -69,9 +69,8 @@ class ChunkedTable:
         """
         start, total = 0, len(self.labels)
         size = max(1, min(_MAX_PART_ROWS, _MAX_PART_BYTES // self.row_bytes))
-        numeric = [column.name for column in self.columns if column.kind == "numeric"]
         names = {*self.names, *([self.id] if self.id else [])}
-        for part in read_parts(self.reader, names, self.on_error, size=size, numeric=numeric):
+        for part in read_parts(self.reader, names, self.on_error, size=size):
             context.progress(start, total, description)
             count = part.data.num_rows
             cells, errors = self.cells(self.columns, part)
@@ -145,12 +144,11 @@ def read_parts(
     on_error: OnError | None,
     *,
     size: int,
-    numeric: Collection[str] = (),
     note: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Table]:
     """Yield the rows that are not malformed, at most `size` at once, numbered within their file."""
     faulty, total = FaultyRows(reader.name, on_error), 0
-    for batch in reader.batches(columns, numbers=numeric, size=size):
+    for batch in reader.batches(columns, size=size):
         part, _ = faulty.drop(batch)
         if len(part):
             yield part

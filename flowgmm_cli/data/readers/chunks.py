@@ -54,7 +54,7 @@ class TableChunks(RowReader):
 
     def _read_chunks(self) -> Iterator[Chunk]:
         start = 0
-        for batch in self._table.batches(self._match.needed, numbers=self._match.numbers, size=self._size):
+        for batch in self._table.batches(self._match.needed, size=self._size):
             yield self._build_chunk(batch, start)
             start += len(batch)
 

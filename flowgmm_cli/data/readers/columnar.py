@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class ParquetReader(TableReader):
             self.rows = file.metadata.num_rows
             return file.schema_arrow
 
-    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[Table]:
+    def _read(self, columns: Sequence[str], size: int) -> Iterator[Table]:
         self._stamp.require_unchanged()
         for batch in self._batches(columns, size):
             yield Table(_decode(pa.Table.from_batches([batch]).select(columns)))

@@ -7,7 +7,7 @@ block is split line by line instead, which gives the line number of every proble
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache
 from typing import BinaryIO
@@ -37,16 +37,12 @@ from flowgmm_cli.data.readers.records import (
 )
 from flowgmm_cli.data.readers.row_errors import RowError
 from flowgmm_cli.data.readers.table import ReadSettings, Table, TableReader
-from flowgmm_cli.data.sources.columns import MISSING_WORDS
-from flowgmm_cli.data.sources.columns import numbers as parse_numbers
 from flowgmm_cli.errors import DataError
 
 BLOCK = 2**20
 """Bytes read at once."""
 _COLUMN_BYTES, _MAX_BLOCK = 2**7, 2**24  # more are read of wide tables: Arrow prepares each column of a block
 
-_CASES = (str.lower, str.upper, str.title)
-_NULL_WORDS = ["", *sorted({change(word) for word in MISSING_WORDS for change in _CASES})]
 _EXTRA = "\0"  # name of the empty column behind a delimiter at the end of each line
 _EMPTY_HINT = "a header line and rows are needed"
 _SEPARATOR_LINE = re.compile(rb"sep=(.)\s*", re.IGNORECASE)  # Excel writes it above the header
@@ -69,7 +65,6 @@ class CsvReader(TableReader):
         self._source = source
         self._settings = settings
         self._delimiter = settings.delimiter or ""
-        self._is_localised = settings.decimal != "." or settings.thousands is not None
         self._suffix = suffix
         self._extra = False  # a delimiter ends each line
         self._notes: list[str] = []
@@ -88,14 +83,14 @@ class CsvReader(TableReader):
         for text in self._notes:
             note(f"{self.name}: {text}")
 
-    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[Table]:
+    def _read(self, columns: Sequence[str], size: int) -> Iterator[Table]:
         if self._open_stream is None:
             self._open_stream = (self._source.open_text(), b"", 0)
         (stream, rest, line), self._open_stream = self._open_stream, None
         with stream:
             if not line:
                 _, rest, line = self._read_header(stream)
-            yield from self._read_blocks(stream, rest, line, columns, numbers)
+            yield from self._read_blocks(stream, rest, line, columns)
 
     def _read_header(self, stream: BinaryIO) -> tuple[list[str], bytes, int]:
         """Return the column names, the bytes read beyond the header, and the number of their first line."""
@@ -157,7 +152,7 @@ class CsvReader(TableReader):
         return bool(records[0].cells[-1].strip())
 
     def _read_blocks(
-        self, stream: BinaryIO, tail: bytes, line: int, columns: Sequence[str], numbers: Collection[str]
+        self, stream: BinaryIO, tail: bytes, line: int, columns: Sequence[str]
     ) -> Iterator[Table]:
         last = False
         size = max(BLOCK, min(_COLUMN_BYTES * len(self.names), _MAX_BLOCK))
@@ -179,38 +174,32 @@ class CsvReader(TableReader):
                 block = data[:end]
                 lines = count_lines(block)
                 if block:
-                    parsed = self._parse_block(block, line, lines, columns, numbers)
+                    parsed = self._parse_block(block, line, lines, columns)
                     yield parsed or self._parse_lines(block, line, columns, last=True)[0]
             line += lines
             tail = data[end:]
 
-    def _parse_block(
-        self, block: bytes, line: int, lines: int, columns: Sequence[str], numbers: Collection[str]
-    ) -> Table | None:
+    def _parse_block(self, block: bytes, line: int, lines: int, columns: Sequence[str]) -> Table | None:
         """Parse a block of `lines` line breaks with Arrow; None if the block is irregular."""
         if len(self.names) == 1 or not _is_utf8(block):  # Arrow would read a blank line as a row
             return None
-        table = None if self._is_localised else self._read_arrow(block, columns, numbers)
+        table = self._read_arrow(block, columns)
         if table is None:
-            table = self._read_arrow(block, columns, ())
-            if table is None:
-                return None
-            table = self._convert_numbers(table, numbers)
+            return None
         rows = table.num_rows
         if lines - rows >= MAX_CELL_LINES - 1 and b'"' in block and not self._has_noted_long_cell:
             self._note_long_cell(long_parts(block, line))
         if lines + (not block.endswith((b"\n", b"\r"))) == rows:
-            return Table(table, find_place=self._find_line(range(line, line + rows)))
+            return Table(self._write_plain(table), find_place=self._find_line(range(line, line + rows)))
 
         @cache
         def find_lines() -> list[int]:
             records, _ = split_records(block, line=line, delimiter=self._delimiter, last=True)
             return [record.line for record in records]
 
-        return Table(table, find_place=self._find_line(find_lines))
+        return Table(self._write_plain(table), find_place=self._find_line(find_lines))
 
-    def _read_arrow(self, block: bytes, columns: Sequence[str], numbers: Collection[str]) -> pa.Table | None:
-        types = {name: pa.float64() if name in numbers else pa.string() for name in columns}
+    def _read_arrow(self, block: bytes, columns: Sequence[str]) -> pa.Table | None:
         try:
             return pa_csv.read_csv(
                 pa.BufferReader(block),
@@ -223,37 +212,27 @@ class CsvReader(TableReader):
                     delimiter=self._delimiter, newlines_in_values=b'"' in block
                 ),
                 convert_options=pa_csv.ConvertOptions(
-                    column_types=types,
-                    include_columns=columns,
-                    null_values=_NULL_WORDS,
-                    strings_can_be_null=False,
+                    column_types=dict.fromkeys(columns, pa.string()), include_columns=columns
                 ),
             )
         except pa.ArrowInvalid:
             return None
 
-    def _convert_numbers(self, table: pa.Table, numbers: Collection[str]) -> pa.Table:
-        """Write localised numbers as plain ones, and parse the columns that must be numbers if they are."""
-        if not numbers and not self._is_localised:
-            return table
-        columns = {}
-        for name, cells in zip(table.column_names, table.columns, strict=True):
-            plain = self._to_plain_numbers(cells)
-            parsed = parse_numbers(plain) if name in numbers else None
-            columns[name] = plain if parsed is None else pa.chunked_array([parsed])
-        return pa.table(columns)
-
-    def _to_plain_numbers(self, cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    def _write_plain(self, table: pa.Table) -> pa.Table:
         """Write numbers with `data.decimal` and `data.thousands` like 1000.5; other cells stay."""
-        if not self._is_localised:
-            return cells
         decimal, thousands = self._settings.decimal, self._settings.thousands
+        if decimal == "." and not thousands:
+            return table
         point = re.escape(decimal)
         grouped = rf"|\d{{1,3}}({re.escape(thousands)}\d{{3}})+" if thousands else ""
         pattern = rf"^\s*[+-]?((\d+{grouped})({point}\d*)?|{point}\d+)([eE][+-]?\d+)?\s*$"
-        plain = pc.replace_substring(cells, thousands, "") if thousands else cells
-        plain = pc.replace_substring(plain, decimal, ".")
-        return pc.if_else(pc.match_substring_regex(cells, pattern), plain, cells)
+
+        def convert(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+            plain = pc.replace_substring(cells, thousands, "") if thousands else cells
+            plain = pc.replace_substring(plain, decimal, ".")
+            return pc.if_else(pc.match_substring_regex(cells, pattern), plain, cells)
+
+        return pa.table(list(map(convert, table.columns)), names=table.column_names)
 
     def _parse_lines(
         self, block: bytes, line: int, columns: Sequence[str], *, last: bool
@@ -274,9 +253,8 @@ class CsvReader(TableReader):
         table = pa.table(
             {name: pa.array([cells and cells[at] for cells in rows], pa.string()) for name, at in columns_at}
         )
-        table = self._convert_numbers(table, ())
         lines = self._find_line([record.line for record in records])
-        return Table(table, find_place=lines, errors=errors), used
+        return Table(self._write_plain(table), find_place=lines, errors=errors), used
 
     def _note_long_cell(self, cells: Iterable[tuple[int, str]]) -> None:
         """Note a cell of which most lines look like rows: a stray quote may open it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import Any, BinaryIO
@@ -57,7 +57,7 @@ class JsonlReader(TableReader):
         if not self.names:
             raise self._no_columns(head)
 
-    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[Table]:
+    def _read(self, columns: Sequence[str], size: int) -> Iterator[Table]:
         lines, self._first_lines = self._first_lines or self._read_lines(), None
         while batch := take(lines, size, _LENGTH):
             rows = [row if isinstance(row, dict) else {} for _, row, _ in batch]
@@ -106,7 +106,7 @@ class TextReader(TableReader):
         self.files = [source.stamp] if source.stamp else []
         self._source = source
 
-    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[Table]:
+    def _read(self, columns: Sequence[str], size: int) -> Iterator[Table]:
         with self._source.open_text() as stream:
             lines = read_lines(stream, self.name)
             start = 1

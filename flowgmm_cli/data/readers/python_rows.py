@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -80,7 +80,7 @@ class MemoryTable(TableReader):
         self.rows = next(iter(sizes.values()), 0)
         self.table = pa.table(dict(columns))
 
-    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[Table]:
+    def _read(self, columns: Sequence[str], size: int) -> Iterator[Table]:
         yield Table(self.table.select(list(columns)))
 
 

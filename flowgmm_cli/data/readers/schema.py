@@ -125,24 +125,8 @@ class ColumnMatch:
     @property
     def needed(self) -> list[str]:
         """All columns to read, without duplicates."""
-        return list(dict.fromkeys([*self.input_names, *filter(None, (self.label, self.id)), *self.kept]))
-
-    @property
-    def input_names(self) -> list[str]:
-        """The columns that form the input columns."""
-        return [part for _, parts in self.inputs for part in parts]
-
-    @property
-    def numbers(self) -> list[str]:
-        """The columns whose cells must be numbers, without those that are passed on as they are."""
-        kept = set(self.kept)
-        return [
-            part
-            for column, parts in self.inputs
-            for part in parts
-            if (column.kind == "numeric" or (column.kind in ("vector", "image") and len(parts) > 1))
-            and part not in kept
-        ]
+        inputs = [part for _, parts in self.inputs for part in parts]
+        return list(dict.fromkeys([*inputs, *filter(None, (self.label, self.id)), *self.kept]))
 
 
 def match_columns(

@@ -147,14 +147,11 @@ class TableReader(ABC):
     class_names: Mapping[str, Sequence[str]] = {}
     files: Sequence[FileStamp] = ()
 
-    def batches(
-        self, columns: Collection[str] | None = None, *, numbers: Collection[str] = (), size: int = BATCH_ROWS
-    ) -> Iterator[Table]:
+    def batches(self, columns: Collection[str] | None = None, *, size: int = BATCH_ROWS) -> Iterator[Table]:
         """Read the rows from the start, in batches of at most `size`; standard input can be read only once.
 
         Args:
             columns: names of the columns to read; None reads all.
-            numbers: columns to parse as numbers at once where all cells are numbers or missing.
             size: maximum number of rows in a batch.
 
         Raises:
@@ -164,7 +161,7 @@ class TableReader(ABC):
         needed = [name for name in self.names if name in selected]
         start = 0
         with translate_errors(self.name, self.format):
-            for rows in self._read(needed, frozenset(numbers), size):
+            for rows in self._read(needed, size):
                 if not rows.where:
                     row_numbers = np.arange(start + 1, start + len(rows) + 1)
                     rows = replace(
@@ -184,7 +181,7 @@ class TableReader(ABC):
         raise IndexError(row)
 
     @abstractmethod
-    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[Table]:
+    def _read(self, columns: Sequence[str], size: int) -> Iterator[Table]:
         """Yield the rows from the start of the input; `batches` names and numbers them."""
 
     def _find_line(
@@ -211,10 +208,10 @@ class SeveralFiles(TableReader):
 
     format = "table"
 
-    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[Table]:
+    def _read(self, columns: Sequence[str], size: int) -> Iterator[Table]:
         for reader in self._readers:
             if reader.rows != 0:
-                yield from reader.batches(columns, numbers=numbers, size=size)
+                yield from reader.batches(columns, size=size)
 
 
 def _require_same_columns(first: TableReader, other: TableReader) -> None:
