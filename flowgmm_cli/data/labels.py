@@ -48,20 +48,10 @@ def is_unlabelled(labels: Array) -> Bools:
     >>> is_unlabelled(np.array(["a", "", None], dtype=object)).tolist()
     [False, True, True]
     """
-    if labels.dtype.kind in "US":
-        return np.asarray(np.char.strip(labels) == labels.dtype.type())
-    if labels.dtype.kind == "f":
-        return np.isnan(labels)
-    if labels.dtype != object:
-        return np.zeros(len(labels), dtype=bool)
-    return np.fromiter(map(_is_empty, labels), bool, len(labels))
+    import pandas as pd
 
-
-def _is_empty(label: object) -> bool:
-    if isinstance(label, str):
-        return not label.strip()
-    # pandas.NA and NaT, which are not equal to themselves or refuse to be compared
-    return label is None or type(label).__name__ in ("NAType", "NaTType") or label != label
+    blank = [isinstance(label, str | bytes) and not label.strip() for label in labels.tolist()]
+    return np.asarray(pd.isna(labels) | np.array(blank, dtype=bool))
 
 
 def label_cells(cells: pa.ChunkedArray, name: str, where: str) -> Strings:

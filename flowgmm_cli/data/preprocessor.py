@@ -278,13 +278,9 @@ def has_no_text(rows: Rows, columns: Sequence[Column]) -> Bools:
 
 
 def _finite_rows(x: Tensor) -> Tensor:
-    """Return a mask of the finite rows, `(N,)`, in batches, since `isfinite` needs twice the memory of x."""
-    mask = torch.ones(len(x), dtype=torch.bool)
-    for batch in iterate_batches(len(x), _BATCH_ROWS):
-        finite = x[batch].isfinite()
-        if not finite.all():  # much faster than row by row
-            mask[batch] = finite.all(dim=1)
-    return mask
+    """Return a mask of the finite rows, `(N,)`; `x.isfinite()` would need twice the memory of x."""
+    low, high = x.aminmax(dim=1)  # NaN if a number is NaN
+    return low.isfinite() & high.isfinite()
 
 
 def _compact(features: Tensor) -> Tensor:

@@ -65,18 +65,13 @@ class ArrowReader(ParquetReader):
 
     @contextmanager
     def _open(self, columns: Sequence[str] = ()) -> Iterator[Any]:
+        """Open the file for reading some columns, by default all."""
+        open_reader: Any = pa.ipc.open_file if self._is_file else pa.ipc.open_stream
+        places = sorted(self.names.index(name) for name in columns)
+        options = pa.ipc.IpcReadOptions(included_fields=places, use_threads=False)
         # not memory-mapped: the pages of a mapped file count as memory of the process
-        with pa.OSFile(str(self._path)) as handle:
-            open_reader: Any = pa.ipc.open_file if self._is_file else pa.ipc.open_stream
-            with open_reader(handle) as reader:
-                if not columns:
-                    yield reader
-                    return
-                places = sorted(reader.schema.get_field_index(name) for name in columns)
-            handle.seek(0)
-            options = pa.ipc.IpcReadOptions(included_fields=places, use_threads=False)
-            with open_reader(handle, options=options) as reader:
-                yield reader
+        with pa.OSFile(str(self._path)) as handle, open_reader(handle, options=options) as reader:
+            yield reader
 
     def _batches(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
         with self._open(columns) as reader:
