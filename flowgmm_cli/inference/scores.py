@@ -168,15 +168,13 @@ class Scores(TableResult):
     def concatenate(cls, parts: Sequence[Scores]) -> Scores:
         """Concatenate consecutive rows; at least one part."""
         first = parts[0]
-        names = ("ids", "labels", "scorable", "log_probabilities", "log_density")
+        names = ["ids", "labels", "scorable", "log_probabilities", "log_density", "vectors", "p_unknown"]
         arrays: dict[str, Any] = {
-            name: np.concatenate([getattr(part, name) for part in parts]) for name in names
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in names
+            if getattr(first, name) is not None
         }
         arrays["ood"] = {name: np.concatenate([part.ood[name] for part in parts]) for name in first.ood}
-        if first.vectors is not None:
-            arrays["vectors"] = np.concatenate([part.vectors for part in parts if part.vectors is not None])
-        if first.p_unknown is not None:
-            arrays["p_unknown"] = np.concatenate([part.p_unknown for part in parts])
         if any(part.seen is not None for part in parts):
             arrays["seen"] = np.concatenate([part.known & ~part.testable for part in parts])
         for name in ("problems", "unknown_labels"):

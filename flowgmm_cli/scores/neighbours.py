@@ -61,7 +61,9 @@ class NearestRows(TensorScore):
         # |x - r|^2 / 2 without |x|^2, which is the same for all r
         order = torch.addmm(references.square().sum(1) / 2, clipped, references.T, alpha=-1)
         nearest = order.topk(min(self.config.k, len(references)), dim=1, largest=False).indices
-        distance = (vectors[:, None] - references[nearest].double()).square().sum(2).sqrt()
+        # one neighbour at a time, to save memory
+        squares = [(vectors - references[column].double()).square().sum(1) for column in nearest.unbind(1)]
+        distance = torch.stack(squares, dim=1).sqrt()
         return distance.mean(1) if self.config.distance == "mean" else distance.amax(1)
 
     def _scale(self, values: Tensor) -> Tensor:

@@ -42,11 +42,17 @@ class PosteriorScore(TemperedScore):
 
 
 class Entropy(PosteriorScore):
-    r""":math:`-\sum_k p(k \mid x) \log p(k \mid x)`, tempered, in nats; higher = less certain."""
+    r""":math:`-\sum_k p(k \mid x) \log p(k \mid x)`, tempered, in nats; higher = less certain.
+
+    With the gaps :math:`d_k` and :math:`L = \log (1 + \sum_k e^{-d_k})` it is :math:`e^{-L} L + \sum_k
+    e^{-d_k - L} (d_k + L)`, where `log1p` gives L: entropies of 1e-200 still differ.
+    """
 
     def score(self, gaps: Tensor) -> Tensor:
         """Return `(N,)`, from 0 to log K."""
-        return entropy_of_gaps(gaps)
+        total = torch.log1p(gaps.neg().exp().sum(1, keepdim=True))
+        terms = (-gaps - total).exp() * (gaps + total)
+        return ((-total).exp() * total).squeeze(1) + terms.sum(1)
 
 
 class MaxPosterior(PosteriorScore):
@@ -94,18 +100,3 @@ def class_gaps(log_joint: Tensor, temperature: float) -> Tensor:
     falling = (log_joint.double() / temperature).sort(dim=1, descending=True).values
     gaps = falling[:, :1] - falling[:, 1:]
     return torch.where(gaps.isnan().any(1, keepdim=True), 0.0, gaps.clamp(max=FAR))
-
-
-def entropy_of_gaps(gaps: Tensor) -> Tensor:
-    r"""Compute the entropy in nats of a row's classes from its gaps, see `class_gaps`.
-
-    With :math:`L = \log (1 + \sum_k e^{-d_k})` it is :math:`e^{-L} L + \sum_k e^{-d_k - L} (d_k + L)`, where
-    `log1p` gives L: entropies of 1e-200 still differ.
-
-    >>> even, certain = entropy_of_gaps(torch.tensor([[0.0], [50.0]], dtype=torch.float64)).tolist()
-    >>> print(f"{even:.6f} {certain:.3e}")
-    0.693147 9.837e-21
-    """
-    total = torch.log1p(gaps.neg().exp().sum(1, keepdim=True))
-    terms = (-gaps - total).exp() * (gaps + total)
-    return ((-total).exp() * total).squeeze(1) + terms.sum(1)

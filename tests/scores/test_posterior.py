@@ -13,7 +13,7 @@ from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.scores import base
-from flowgmm_cli.scores.posterior import class_gaps, entropy_of_gaps
+from flowgmm_cli.scores.posterior import class_gaps
 
 ROWS = [[0.0, 0.0, 0.0], [2.0, 0.0, -1.0], [-900.0, -905.0, -910.0], [5.0, math.log(3.0), -math.inf]]
 
@@ -78,7 +78,8 @@ def test_rows_whose_densities_are_no_numbers_are_in_full_doubt() -> None:
 def test_entropy_of_a_nearly_certain_row_has_full_precision() -> None:
     gap = 500.0
     expected = math.exp(-gap) * (1 + gap)  # to first order in exp(-gap)
-    np.testing.assert_allclose(entropy_of_gaps(torch.tensor([[gap]]).double()), expected, rtol=1e-12)
+    rows = inputs_from_logits([[0.0, -gap]])
+    np.testing.assert_allclose(fit_score("entropy", rows)(rows), expected, rtol=1e-12)
 
 
 def test_gaps_are_the_distances_to_the_best_class() -> None:
