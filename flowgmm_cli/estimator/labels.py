@@ -29,7 +29,7 @@ def read_weights(params: FitParams, codes: Codes) -> npt.NDArray[np.float64] | N
 
     Raises:
         TypeError: an argument of another name.
-        ValueError: there is not a weight of at least 0 for each row, or all labels have the weight 0.
+        ValueError: there is not a weight of at least 0 for each row, or those above 0 are of one class.
     """
     if unknown := params.keys() - FitParams.__annotations__:
         raise TypeError(f"fit() got an unexpected keyword argument {min(unknown)!r}")
@@ -38,9 +38,9 @@ def read_weights(params: FitParams, codes: Codes) -> npt.NDArray[np.float64] | N
     weights = np.asarray(params["sample_weight"], dtype=np.float64)
     if weights.shape != codes.shape or not (np.isfinite(weights).all() and (weights >= 0).all()):
         raise ValueError(f"sample_weight must hold {len(codes)} numbers of at least 0, one for each row")
-    if not (mean := weights[codes >= 0].mean()) > 0:
-        raise ValueError("sample_weight is 0 for all labels")
-    return np.where(codes >= 0, weights / mean, 1.0)
+    if len(np.unique(codes[(codes >= 0) & (weights > 0)])) < 2:
+        raise ValueError("sample_weight must be above 0 for labels of at least two classes")
+    return np.where(codes >= 0, weights / weights[codes >= 0].mean(), 1.0)
 
 
 def mark_unlabelled(y: Any) -> Any:

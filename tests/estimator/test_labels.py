@@ -74,7 +74,7 @@ def test_weights_of_labels_have_the_mean_1_and_wrong_ones_are_named() -> None:
     for wrong in ([1, 1], [1, 1, -1, 1], [1, 1, np.nan, 1], np.ones((4, 1))):
         with pytest.raises(ValueError, match="sample_weight must hold 4 numbers"):
             read_weights({"sample_weight": wrong}, codes)
-    with pytest.raises(ValueError, match="0 for all labels"):
-        read_weights({"sample_weight": [0, 1, 0, 0]}, codes)
+    with pytest.raises(ValueError, match="above 0 for labels of at least two classes"):
+        read_weights({"sample_weight": [1, 1, 0, 0]}, codes)
     with pytest.raises(TypeError, match="unexpected keyword argument 'weights'"):
         read_weights({"weights": 1}, codes)  # type: ignore[typeddict-unknown-key]
