@@ -85,7 +85,6 @@ def discover(
         raise UsageError("--recipe names what --accept writes", hint="--accept 1=refunds")
     check_suffix("--recipe", recipe, (".yaml", ".yml"), "a recipe is a YAML file")
     with open_session(run, run_flag) as session:
-        from flowgmm_cli.cli.pile import score_pile
         from flowgmm_cli.data.writers.base import open_writer
         from flowgmm_cli.inference.discovery import discover as find_groups
 
@@ -100,7 +99,7 @@ def discover(
             _print_nothing(session, save, as_json=as_json)
             return
         writer = open_writer(save, format=format_) if save is not None else None
-        own, rows, scores, count = score_pile(session, data, data_format, rule, purpose="discover")
+        own, rows, scores, count = session.score_pile(data, data_format, rule, purpose="discover")
         discovery = find_groups(
             session.trained,
             rows,

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,13 @@ from flowgmm_cli.cli.validation import check_absent, check_input_kept, check_std
 from flowgmm_cli.errors import DataError, UsageError, describe_full_disk
 
 if TYPE_CHECKING:
-    from flowgmm_cli.api import DataContext
+    from flowgmm_cli.api import DataContext, Rows
     from flowgmm_cli.data.readers.base import RowReader
     from flowgmm_cli.data.readers.row_errors import OnError
     from flowgmm_cli.data.splits import SplitData
     from flowgmm_cli.data.writers.base import Writer
     from flowgmm_cli.evaluation.result_warnings import ResultWarning
-    from flowgmm_cli.inference.scores import Scores, Totals
+    from flowgmm_cli.inference.scores import OODRule, Scores, Totals
     from flowgmm_cli.runs import Run
     from flowgmm_cli.trained_model import TrainedModel
 
@@ -124,6 +124,45 @@ class Session:
             yield scores
             count += len(scores)
             self.progress(count, reader.total or 0, task)
+
+    def score_pile(
+        self, data: str | None, data_format: str | None, rule: OODRule | None, *, purpose: str
+    ) -> tuple[SplitData, Rows, Scores, int]:
+        """Score the training and validation rows of a run, and the rows of `data`; `purpose` is for messages.
+
+        Returns:
+            The run's rows by split; the rows of the pile, those of `data` last; their scores, which have the
+            inputs of the flow as vectors; and the number of these rows that are the run's own.
+        """
+        from flowgmm_cli.inference.discovery import CollectingReader, score_in_memory
+        from flowgmm_cli.inference.inputs import concatenate_rows, training_rows
+        from flowgmm_cli.inference.scores import Scores
+
+        own = self.own_rows(purpose)
+        if own.chunked is not None and data is None:
+            output.note(f"rows    the {len(own.train):,} rows of the run that are in memory are searched")
+        pile = training_rows(own)
+        parts = [("the run", pile, score_in_memory(self.trained, pile, self.context, rule))]
+        if data is not None:
+            rows = self.open_rows(data, purpose=purpose, data_format=data_format, on_error="keep")
+            reader = CollectingReader(rows)
+            scored = list(self.score(reader, "score", space="input", rule=rule))
+            if not scored:
+                raise DataError(f"{reader.name} has no rows")
+            parts.append((reader.name, concatenate_rows(reader.rows), Scores.concatenate(scored)))
+        for name, _, scores in parts:
+            if (bad := int((~scores.scorable).sum())) == len(scores):
+                raise DataError(f"none of the {bad:,} rows of {name} could be scored")
+            if bad:
+                output.warn(f"{bad:,} of the {len(scores):,} rows of {name} could not be scored")
+        columns = [column.name for column in self.trained.preprocessor.columns]
+        inputs = [
+            replace(part, columns={name: part.columns[name] for name in columns}, extras={})
+            for _, part, _ in parts
+        ]
+        starts = (0, len(pile))[: len(parts)]
+        scored = [replace(part, start=start) for (*_, part), start in zip(parts, starts, strict=True)]
+        return own, concatenate_rows(inputs), Scores.concatenate(scored), len(pile)
 
 
 @contextmanager

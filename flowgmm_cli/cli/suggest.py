@@ -132,12 +132,10 @@ def _suggest_of_run(
 ) -> tuple[Suggestions, str]:
     if word is not None:
         raise UsageError("--text and --label are for a table without a run", hint="a run knows its columns")
-    from flowgmm_cli.cli.pile import score_pile
-
     with open_session(run, run_flag) as session:
         from flowgmm_cli.inference.suggestions import suggest_of_run
 
-        _, rows, scores, own = score_pile(session, data, data_format, None, purpose="suggest")
+        _, rows, scores, own = session.score_pile(data, data_format, None, purpose="suggest")
 
         def show(done: int, total: int) -> None:
             session.progress(done, total, "suggest")
