@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from flowgmm_cli.api import Column
 from flowgmm_cli.data.array_types import Array, Floats, Ints
@@ -67,12 +66,7 @@ class TableChunks(RowReader):
             cells = [table.column(part) for part in parts]
             columns[column.name], cell_errors = parse_cells(column, cells, parts)
             errors = cell_errors | errors
-        problems = raise_or_skip(
-            errors,
-            name=batch.where,
-            locate=lambda position: batch.locate(position)[1],
-            on_error=self._options.on_error,
-        )
+        problems = raise_or_skip(errors, batch.locate, self._options.on_error)
         labels, unknown = unlabelled(len(batch)), dict[int, str]()
         if match.label is not None:
             labels, unknown = self._encode_labels(strings(table.column(match.label)))
@@ -101,24 +95,21 @@ def parse_cells(
     column: Column, parts: Sequence[pa.ChunkedArray], names: Sequence[str]
 ) -> tuple[Array, dict[int, RowError]]:
     """Parse an input column, formed by `parts` with `names`; also return position -> error of bad cells."""
-    plain = [
-        pc.cast(part, part.type.value_type) if pa.types.is_dictionary(part.type) else part for part in parts
-    ]
     if column.kind == "text":
-        return texts(plain), {}
+        return texts(parts), {}
     if column.kind == "category":
-        return strings(plain[0]), {}
+        return strings(parts[0]), {}
     if column.kind == "date":
-        seconds, odd = parse_dates(plain[0], column.format)
-        return seconds, {position: _date_error(str(plain[0][position]), column) for position in odd.tolist()}
+        seconds, odd = parse_dates(parts[0], column.format)
+        return seconds, {position: _date_error(str(parts[0][position]), column) for position in odd.tolist()}
     if column.kind == "numeric":
-        return _parse_numbers(plain[0], names[0])
+        return _parse_numbers(parts[0], names[0])
     size = math.prod(column.shape)
-    if len(plain) == 1 and not (size == 1 and numbers(plain[0]) is not None):
-        return _parse_vectors(plain[0], column)
-    matrix = np.empty((len(plain[0]), size))
+    if len(parts) == 1 and not (size == 1 and numbers(parts[0]) is not None):
+        return _parse_vectors(parts[0], column)
+    matrix = np.empty((len(parts[0]), size))
     errors: dict[int, RowError] = {}
-    for entry, (part, name) in enumerate(zip(plain, names, strict=True)):
+    for entry, (part, name) in enumerate(zip(parts, names, strict=True)):
         matrix[:, entry], entry_errors = _parse_numbers(part, name)
         errors = entry_errors | errors
     return matrix.reshape(-1, *column.shape), errors

@@ -64,9 +64,8 @@ class FolderReader(RowReader):
             cells, errors = (
                 self._read_texts(files) if self._format is None else self._read_images(files, self._format)
             )
-            problems = raise_or_skip(
-                errors, name=self.name, locate=files.__getitem__, on_error=self._options.on_error
-            )
+            places = [(self.name, file) for file in files]
+            problems = raise_or_skip(errors, places.__getitem__, self._options.on_error)
             yield Chunk(
                 {self._column.name: cells},
                 labels[part],

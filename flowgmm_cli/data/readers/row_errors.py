@@ -38,17 +38,17 @@ def row_error(name: str, place: str, error: RowError, remedy: str) -> DataError:
 
 
 def raise_or_skip(
-    errors: Mapping[int, RowError], *, name: str, locate: Callable[[int], str], on_error: OnError
+    errors: Mapping[int, RowError], locate: Callable[[int], tuple[str, str]], on_error: OnError
 ) -> dict[int, str]:
     """Raise the first error of a chunk if `on_error` is `fail`, else return position -> place and message.
 
-    `locate` gives the place of a position in the input, see `row_error`.
+    `locate` gives the first arguments of `row_error` for a position.
     """
     if errors and on_error == "fail":
         position = min(errors)
         remedy = "or keep such rows without an answer: --on-error keep"
-        raise row_error(name, locate(position), errors[position], remedy)
-    return {position: f"{locate(position)}: {errors[position].message}" for position in sorted(errors)}
+        raise row_error(*locate(position), errors[position], remedy)
+    return {position: f"{locate(position)[1]}: {errors[position].message}" for position in sorted(errors)}
 
 
 def max_faulty_rows(total: int) -> float:
