@@ -11,9 +11,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from importlib import metadata
 from typing import Any, NoReturn, TypeVar
 
+from flowgmm_cli import __version__
 from flowgmm_cli.api import Component, Spec
 from flowgmm_cli.errors import FlowgmmError, PluginError, did_you_mean
 from flowgmm_cli.plugins.discovery import discover
@@ -78,9 +78,8 @@ class Registry:
         """List the entries of a kind, or all: built-ins first, then plugins by name. Loads no plugin."""
         if kind is None:
             return [entry for each in SPEC_TYPES for entry in self.entries(each)]
-        version = _core_version()
         builtins = [
-            Entry(kind, name, CORE, version, spec.build, summary=spec.summary, loaded=spec)
+            Entry(kind, name, CORE, __version__, spec.build, summary=spec.summary, loaded=spec)
             for name, spec in self._builtins.get(kind, {}).items()
         ]
         return [*builtins, *self._plugin_entries(kind)]
@@ -229,11 +228,3 @@ def _unknown_error(kind: str, use: str, entries: list[Entry], problems: Sequence
         details=[f"known: {', '.join(names) or 'none'}", *problems],
         hint=f"`flowgmm plugins list --kind {kind}` shows them all; others come with `pip install`",
     )
-
-
-@cache
-def _core_version() -> str | None:
-    try:
-        return metadata.version(CORE)
-    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
-        return None
