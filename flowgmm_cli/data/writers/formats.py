@@ -60,7 +60,7 @@ class DelimitedWriter(Writer):
                 cells = [pc.if_else(pc.equal(pc.fill_null(cells[0], ""), ""), '""', cells[0])]
             cells[-1] = pc.binary_join_element_wise(cells[-1], "\n", "", null_handling="replace")
             lines = pc.binary_join_element_wise(*cells, self._delimiter, null_handling="replace")
-            self.stream.write(_utf8_bytes(lines))
+            self.stream.write("".join(lines.to_pylist()).encode())
 
 
 class JsonlWriter(Writer):
@@ -75,7 +75,7 @@ class JsonlWriter(Writer):
             lines = pc.binary_join_element_wise(
                 *pieces, "}\n", "", null_handling="replace", null_replacement="null"
             )
-            self.stream.write(_utf8_bytes(lines))
+            self.stream.write("".join(lines.to_pylist()).encode())
 
 
 def encode_csv(cells: pa.Array, delimiter: str) -> pa.Array:
@@ -91,10 +91,9 @@ def encode_csv(cells: pa.Array, delimiter: str) -> pa.Array:
     if is_plain(cells.type):
         return pc.cast(cells, pa.string())
     cells = to_text(cells)
-    content = bytes(_utf8_bytes(cells))
-    if not any(mark in content for mark in (b'"', b"\r", b"\n", delimiter.encode())):
-        return cells
     special = pc.match_substring_regex(cells, f'["\r\n{delimiter}]')
+    if not pc.any(special).as_py():
+        return cells
     quoted = pc.binary_join_element_wise('"', pc.replace_substring(cells, '"', '""'), '"', "")
     return pc.if_else(special, quoted, cells)
 
@@ -124,15 +123,6 @@ def encode_json(values: Array) -> pa.Array:
         return quoted
     escaped = [json.dumps(text, ensure_ascii=False) for text in pc.filter(cells, special).to_pylist()]
     return pc.replace_with_mask(quoted, special, pa.array(escaped, pa.string()))
-
-
-def _utf8_bytes(lines: pa.Array) -> memoryview:
-    """Return the concatenated UTF-8 bytes of all cells; null cells have none."""
-    _, offsets, data = lines.buffers()
-    if data is None:
-        return memoryview(b"")
-    ends = np.frombuffer(offsets, dtype=np.int32)[lines.offset : lines.offset + len(lines) + 1]
-    return memoryview(data)[ends[0] : ends[-1]]
 
 
 def _split(columns: Columns, size: int) -> Iterator[Columns]:
