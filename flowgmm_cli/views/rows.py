@@ -9,10 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.views.specs import CorruptConfig, DropConfig, DropWordsConfig, NoiseConfig
-
-_BATCH_TEXTS = 64  # texts that share a call of the generator
 
 
 class Noise:
@@ -69,16 +66,10 @@ class DropWords:
 
     def __call__(self, texts: Sequence[str], generator: np.random.Generator) -> list[str]:
         """Return changed texts, the remaining words joined by spaces."""
-        batches = iterate_batches(len(texts), _BATCH_TEXTS)
-        return [text for batch in batches for text in self._drop(texts[batch], generator)]
-
-    def _drop(self, texts: Sequence[str], generator: np.random.Generator) -> list[str]:
-        split = [text.split() for text in texts]
-        draws = generator.random(sum(map(len, split)))
-        kept, result, start = (draws >= self.rate).tolist(), [], 0
-        for words in split:
-            stop = start + len(words)
-            text = " ".join(compress(words, kept[start:stop]))
-            result.append(text if text or not words else words[int(draws[start:stop].argmax())])
-            start = stop
+        result = []
+        for text in texts:
+            words = text.split()
+            draws = generator.random(len(words))
+            kept = " ".join(compress(words, draws >= self.rate))
+            result.append(kept if kept or not words else words[int(draws.argmax())])
         return result
