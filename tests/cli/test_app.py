@@ -26,16 +26,6 @@ def test_the_summary_is_the_first_paragraph_of_the_command(name: str) -> None:
     assert first == lazy.help == COMMANDS[name]
 
 
-def test_help_imports_no_command() -> None:
-    code = (
-        "import sys; from typer.testing import CliRunner; from flowgmm_cli.cli.app import app\n"
-        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
-        "print(sorted(name for name in sys.modules if name.startswith('flowgmm_cli.cli.')))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['flowgmm_cli.cli.app']"
-
-
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [

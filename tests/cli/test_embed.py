@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 
@@ -30,21 +27,7 @@ def test_vectors_are_those_of_the_model(flowgmm: Any, run: Path) -> None:
     assert latent["z"].shape == source["z"].shape == (60, 2)
 
 
-def test_formats_differ_in_how_they_hold_a_vector(flowgmm: Any, run: Path) -> None:
-    for kind in ("csv", "parquet", "jsonl"):
-        flowgmm("embed", "--data", "t.csv", "--save", f"z.{kind}")
-    z = embedded(flowgmm)["z"]
-    lines = list(csv.reader(Path("z.csv").read_text(encoding="utf-8").splitlines()))
-    assert lines[0] == ["id", "z_0", "z_1"]
-    assert np.array_equal(np.array([line[1:] for line in lines[1:]], np.float32), z)
-    assert np.array_equal(np.array(pq.read_table("z.parquet")["z"].to_pylist(), np.float32), z)
-    objects = [json.loads(line) for line in Path("z.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert np.array_equal(np.array([row["z"] for row in objects], np.float32), z)
-
-
-@pytest.mark.parametrize(
-    ("words", "kind"), [(["--map"], "pca"), (["--map", "pca"], "pca"), (["--map=tsne"], "tsne")]
-)
+@pytest.mark.parametrize(("words", "kind"), [(["--map"], "pca"), (["--map=tsne"], "tsne")])
 def test_a_map_adds_two_columns(flowgmm: Any, run: Path, words: list[str], kind: str) -> None:
     columns = embedded(flowgmm, *words)
     assert list(columns) == ["id", "z", "map_0", "map_1"]

@@ -127,36 +127,13 @@ def test_a_mistake_has_its_code_place_and_next_step(
     assert_nothing_left()
 
 
-def cut(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
-def foreign(file: Path) -> None:
-    import torch
-    from safetensors.torch import save_file
-
-    save_file({"weight": torch.zeros(3)}, file)
-
-
-def garbage(file: Path) -> None:
-    file.write_bytes(b"\x80\x04pickled, perhaps")
-
-
-@pytest.mark.parametrize("damage", [cut, foreign, garbage])
-@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
-def test_a_damaged_model_is_6(flowgmm: Any, run: Path, damage: Callable[[Path], None], name: str) -> None:
-    damage(run / name)
+def test_a_damaged_model_or_checkpoint_is_6(flowgmm: Any, run: Path) -> None:
+    garbage = b"\x80\x04pickled, perhaps"
+    (run / "model.safetensors").write_bytes(garbage)
     assert_refused(flowgmm("eval", "--json", code=6), str(run))
-
-
-@pytest.mark.parametrize("damage", [cut, foreign, garbage])
-@pytest.mark.parametrize("name", ["last.safetensors", "preprocessor.safetensors"])
-def test_a_damaged_checkpoint_is_6(
-    flowgmm: Any, run: Path, damage: Callable[[Path], None], name: str
-) -> None:
     change(run, status="interrupted")
-    damage(run / "checkpoints" / name)
-    assert_refused(flowgmm("train", "--resume", str(run), "--json", code=6), name)
+    (run / "checkpoints" / "last.safetensors").write_bytes(garbage)
+    assert_refused(flowgmm("train", "--resume", str(run), "--json", code=6), "last.safetensors")
 
 
 def test_an_existing_run_directory_is_never_overwritten(flowgmm: Any, run: Path) -> None:
@@ -204,14 +181,6 @@ def test_a_disk_that_is_full_keeps_what_it_has(
     assert run.status() != "done"
     assert list(Path("runs").rglob("*.tmp")) == []
     assert flowgmm("train", "--resume", str(run.path), "--json").json["epochs"] == 2
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
-def test_a_limit_on_file_sizes_is_no_bug() -> None:
-    line = "ulimit -f 64; flowgmm train my.yaml train.epochs=1 flow.hidden=256"
-    assert_refused(shell(line, code=1), "error: a file would be too large")
-    assert list(Path("runs").rglob("*.tmp")) == []
 
 
 NOT_THERE = [

@@ -82,9 +82,3 @@ def test_labels_that_no_fold_has_held_out_cannot_be_checked(flowgmm: Any, run: P
     assert "hint: train again" in error
     assert "this section" not in flowgmm("labels", "nowhere", code=6).err
     flowgmm("labels", "--json", "--save", "-", code=2)
-
-
-def test_the_help_names_the_commands(flowgmm: Any) -> None:
-    page = flowgmm("labels", "--help").out
-    assert "list" in page
-    assert "flowgmm labels RUN" in page

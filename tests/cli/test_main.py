@@ -93,7 +93,7 @@ def test_a_full_stdout_is_a_failure() -> None:
     assert "Exception ignored" not in done.err
 
 
-@pytest.mark.parametrize("stream", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("stream", ["2>&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_is_no_failure(tmp_path: Path, stream: str) -> None:
     done = shell(f"cd {tmp_path}; flowgmm runs list {stream}")
     assert "error" not in done.err

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from own_files import numbers, read_json, read_rows, save, shell
+from own_files import numbers, read_json, read_rows, save
 
 from flowgmm_cli.report.galleries import score_figure
 
@@ -100,11 +100,15 @@ def test_a_gate_that_is_not_met_ends_with_7(flowgmm: Any, run: Path, far: str) -
     assert "auroc of input_knn 0.5000 is below 0.9" in outcome.err
 
 
-def test_rows_come_and_go_through_pipes(run: Path, far: str) -> None:
-    done = shell("cat far.csv | flowgmm ood --out - --save - --quiet | head -3")
-    assert done.err == ""
-    assert done.out.splitlines()[0] == "id,ood_score,percentile,is_ood"
-    assert len(done.out.splitlines()) == 3
+def test_rows_come_and_go_through_pipes(
+    flowgmm: Any, run: Path, far: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Path(far).open(encoding="utf-8") as stream:
+        monkeypatch.setattr("sys.stdin", stream)
+        outcome = flowgmm("ood", "--out", "-", "--save", "-", "--quiet")
+    assert outcome.err == ""
+    assert list(outcome.rows[0]) == ["id", "ood_score", "percentile", "is_ood"]
+    assert len(outcome.rows) == 40
     assert (run / "ood" / "stdin.json").is_file()
 
 

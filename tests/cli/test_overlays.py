@@ -57,13 +57,6 @@ def test_train_applies_overlays_then_words_and_records_both(flowgmm: Any) -> Non
     assert evaluated.json["n"] == 60, evaluated.err
 
 
-def test_the_same_model_comes_of_an_overlay_and_of_its_values_in_words(flowgmm: Any) -> None:
-    by_overlay = flowgmm("train", "moons.yaml", "--overlay", "cpu", "--json")
-    words = ("flow.hidden=4", "train.epochs=2", "train.batch_size=30")
-    by_words = flowgmm("train", "moons.yaml", *words, "--json")
-    assert by_overlay.json["test"] == by_words.json["test"]
-
-
 def test_a_recipe_for_a_gpu_says_on_a_cpu_that_it_has_an_overlay(flowgmm: Any) -> None:
     outcome = flowgmm("train", "moons.yaml", "train.epochs=1", "--dry-run")
     assert outcome.err.splitlines().count(ADVICE) == 1
@@ -74,9 +67,9 @@ def test_a_recipe_for_a_gpu_says_on_a_cpu_that_it_has_an_overlay(flowgmm: Any) -
     assert "GPU" not in flowgmm("train", "moons.yaml", "--dry-run").err
 
 
-@pytest.mark.parametrize("command", ["train", "curve", "sweep", "check", "show"])
+@pytest.mark.parametrize("command", ["train", "sweep", "show"])
 def test_an_overlay_that_is_not_there_is_an_error_of_the_recipe(flowgmm: Any, command: str) -> None:
-    start = ("recipes", command) if command in ("check", "show") else (command,)
+    start = ("recipes", command) if command == "show" else (command,)
     words = ["train.lr=1,2"] if command == "sweep" else ["--resolved"] if command == "show" else []
     outcome = flowgmm(*start, "moons.yaml", *words, "--overlay", "cpi", code=3)
     assert outcome.out == ""

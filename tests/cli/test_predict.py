@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from forked import MAIN
 from own_files import read_json, read_rows, shell
@@ -53,22 +52,6 @@ def test_without_save_the_answer_is_csv_on_stdout(flowgmm: Any, run: Path) -> No
     assert lines[0] == "id,prediction"
     assert len(lines) == 61
     assert flowgmm("predict", "--data", "t.csv", "--save", "-", "--only", "id,prediction").out == outcome.out
-
-
-def test_every_format_has_the_same_columns(flowgmm: Any, run: Path) -> None:
-    for kind in ("csv", "tsv", "parquet", "jsonl", "npz"):
-        flowgmm("predict", "--data", "t.csv", "--save", f"o.{kind}", "-q")
-    truth = [row["prediction"] for row in read_rows("o.csv")]
-    parquet = pq.read_table("o.parquet")
-    assert parquet.column_names == COLUMNS
-    assert parquet["prediction"].to_pylist() == truth
-    objects = [json.loads(line) for line in Path("o.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert list(objects[0]) == COLUMNS
-    assert [row["prediction"] for row in objects] == truth
-    with np.load("o.npz") as data:
-        assert list(data) == COLUMNS
-        assert data["prediction"].tolist() == truth
-        assert np.allclose(data["p_no"], parquet["p_no"].to_numpy())
 
 
 def test_sets_and_abstention_add_columns_and_say_what_held_out_labels_show(flowgmm: Any, run: Path) -> None:
@@ -224,11 +207,6 @@ def test_a_pipe_that_is_closed_early_is_no_failure(run: Path) -> None:
     cat, predict, head = done.err.split()  # and nothing else
     assert (predict, head) == ("0", "0")
     assert cat in ("0", "141")
-
-
-def test_parquet_goes_through_a_pipe(run: Path) -> None:
-    assert shell("flowgmm predict --data t.csv --save - --format parquet -q | cat > o.parquet").err == ""
-    assert pq.read_table("o.parquet").num_rows == 60
 
 
 @pytest.mark.slow

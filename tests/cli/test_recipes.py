@@ -115,44 +115,6 @@ def test_files_that_are_not_there_yet_are_noted(flowgmm: Any, good: Path) -> Non
     assert flowgmm("recipes", "check", "ag_news").err == ""
 
 
-ERRORS = [
-    (("flow.layer=9",), 3, ["flow.layer", "unknown key for realnvp", "from the command line", "known keys"]),
-    (("train.lr=fast",), 3, ['expected a number above 0, got the string "fast"', "at line 4"]),
-    (("train.lr=fast", "train.epochs=0"), 3, ["2 problems", "train.lr", "train.epochs"]),
-    (("train.epochs!",), 3, ["does not have"]),
-    (("train.epoch!",), 3, ["does not have"]),
-    (("flow.use=realnpv",), 4, ["unknown flow `realnpv`; did you mean `realnvp`?", "hint: "]),
-]
-
-
-@pytest.mark.parametrize(("words", "code", "parts"), ERRORS)
-def test_errors_have_their_code_and_say_what_to_do(
-    flowgmm: Any, good: Path, words: tuple[str, ...], code: int, parts: list[str]
-) -> None:
-    outcome = flowgmm("recipes", "check", "moons.yaml", *words, code=code)
-    assert outcome.out == ""
-    assert outcome.err.startswith("error: ")
-    assert "Traceback" not in outcome.err
-    for part in parts:
-        assert part in outcome.err
-
-
-@pytest.mark.parametrize(
-    ("text", "code", "part"),
-    [
-        ("train: {lr: 1, lr: 2}\n", 3, "x.yaml:3:16  `lr` is given twice"),
-        ("train: {lr: fast}\nzz: 1\n", 3, "x.yaml:4  zz"),
-        ("flow: {use: realnpv}\n", 4, "x.yaml:3  flow.use"),
-        ("a: [", 3, "x.yaml:3:5"),
-    ],
-)
-def test_problems_in_the_file_have_their_line(flowgmm: Any, text: str, code: int, part: str) -> None:
-    text = f"version: 1\ndata: {{use: sklearn, name: digits}}\n{text}"
-    Path("x.yaml").write_text(text, encoding="utf-8")
-    outcome = flowgmm("recipes", "check", "x.yaml", code=code)
-    assert part in outcome.err
-
-
 @pytest.mark.parametrize("name", ["moons", "./moons"])
 def test_a_name_without_its_suffix_hints_at_the_file(flowgmm: Any, good: Path, name: str) -> None:
     outcome = flowgmm("train", name, code=3)

@@ -96,10 +96,7 @@ def test_the_runs_own_rows_are_taken_without_data(flowgmm: Any, run: Path) -> No
 def test_images_become_a_grid_or_arrays(flowgmm: Any) -> None:
     refused = flowgmm("sample", code=2)
     assert "--save samples.png" in refused.err
-    for line in (
-        "-n 9", "--class 3 --class 8 -n 4", "--means", "--interpolate 1 2", "--transfer 5 -n 3",
-        "-n 9 --temperature 0.3,1", "--interpolate 1,2,3 4,5,6", "--transfer all -n 3",
-    ):  # fmt: skip
+    for line in ("--class 3 --class 8 -n 4", "--means", "--interpolate 1,2,3 4,5,6", "--transfer 5 -n 3"):
         flowgmm("sample", *line.split(), "--save", "s.png")
         assert Path("s.png").read_bytes().startswith(b"\x89PNG")
         Path("s.png").unlink()
@@ -113,8 +110,6 @@ def test_images_become_a_grid_or_arrays(flowgmm: Any) -> None:
         assert arrays["flow_input"].shape == (2, 8)
         assert arrays["class"].tolist() == ["3", "3"]
     assert len(flowgmm("sample", "-n", "1", "--json").json["rows"][0]["pixels"]) == 8
-    for name in ("s.csv", "s.parquet", "s.jsonl"):
-        flowgmm("sample", "-n", "2", "--save", name)
 
 
 def test_texts_are_shown_by_the_nearest_training_texts(flowgmm: Any, texts: Path) -> None:

@@ -26,10 +26,10 @@ def table(run: Path) -> str:
 
 def test_rows_come_in_order_and_equal_those_of_a_single_process(flowgmm: Any, run: Path, table: str) -> None:
     rows = f"{run} --data {table}"
-    flowgmm(*f"predict {rows} --save p1.csv".split())
+    flowgmm(*f"predict {rows} --with x1 --save p1.csv".split())
     flowgmm(*f"embed {rows} --save z1.npz".split())
     several = f"{rows} --processes 2"
-    shell(f"flowgmm predict {several} --save p2.csv && flowgmm embed {several} --save z2.npz")
+    shell(f"flowgmm predict {several} --with x1 --save p2.csv && flowgmm embed {several} --save z2.npz")
     single, parallel = (Path(f"p{count}.csv").read_text() for count in "12")
     assert single.count("\n") == 9001
     assert single == parallel

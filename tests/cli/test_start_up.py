@@ -125,12 +125,3 @@ def test_predict_imports_no_library_of_data_frames(
     saved = ("--save", str(tmp_path / "out.csv"))
     cases = [(("predict", str(run), "--data", str(data), *saved), 0) for run, data in inputs]
     assert_imports(cases, TABLES)
-
-
-def test_the_light_modules_stay_light() -> None:
-    code = (
-        "import sys, flowgmm_cli.api, flowgmm_cli.recipe.load, flowgmm_cli.plugins.registry\n"
-        f"sys.exit(', '.join(name for name in {HEAVY!r} if name in sys.modules))"
-    )
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert process.stderr.strip() == ""

@@ -176,12 +176,16 @@ def test_without_test_rows_the_cross_fitted_rows_are_the_result(flowgmm: Any) ->
     assert flowgmm("runs", "list").out.splitlines()[1].split()[-3:-1] == [accuracy.split()[1], "cross-fitted"]
 
 
-def test_a_training_with_a_search_ends_with_the_verdict(flowgmm: Any) -> None:
-    words = [*WORDS[:-1], "search={keep: 1, folds: 2, candidates: {plain: {}}}"]
-    outcome = flowgmm(*words)
+def test_a_training_with_a_search_shows_the_candidates_and_ends_with_the_verdict(flowgmm: Any) -> None:
+    outcome = flowgmm(*WORDS[:-1], "search={keep: 1, folds: 2, candidates: {plain: {}}}")
+    lines = outcome.out.splitlines()
+    assert lines[0] == "search, on labels that the training did not use"
+    assert lines[1].split() == ["candidate", "NLL", "accuracy", "agreement", "density", "score"]
+    assert (lines[2].split()[0], lines[2].split()[-1]) == ("plain", "kept")
+    assert "search  " in outcome.err
     run = outcome.out.split(": 8 test rows")[0].splitlines()[-1]
     verdict = read_json(Path(run, "eval", "test.json"))["verdict"]
-    assert verdict["text"] == outcome.out.splitlines()[-1]
+    assert verdict["text"] == lines[-1]
     assert verdict["n"] == 40
     assert "the recipe is kept as it is" in outcome.out
     assert verdict["text"][1:] in Path(run, "MODEL_CARD.md").read_text(encoding="utf-8").replace("\\", "")
@@ -224,30 +228,6 @@ def test_labels_of_one_class_in_a_split_are_warned_of(flowgmm: Any) -> None:
     outcome = flowgmm(*WORDS, "data.val_path=one.csv", "data.split.val_labels=true")
     assert "warning: all 30 labelled validation rows are of the class `yes`, one of 2" in outcome.err
     assert "cross-fitted on the" in outcome.err  # not on the validation labels
-
-
-def test_notes_about_overrides_are_on_stderr(flowgmm: Any) -> None:
-    words = ["data.use=sklearn", "data.name=two_moons", "data.n=60", "data.test_n=20", "data.labels.count=10"]
-    words += ["data.views.strong=[{use: noise}]"]  # there are no words to drop
-    outcome = flowgmm("train", "text", *words, *SHORT, "--json")
-    assert "data is now sklearn: dropped" in outcome.err
-    assert outcome.json["test"]["accuracy"] >= 0
-
-
-SEARCH = "search={keep: 1, folds: 2, candidates: {plain: {}, wide: {flow.hidden: 12}}}"
-
-
-def test_a_search_is_shown_beside_the_test_and_part_of_the_json(flowgmm: Any) -> None:
-    outcome = flowgmm(*WORDS[:-1], SEARCH)
-    lines = outcome.out.splitlines()
-    assert lines[0] == "search, on labels that the training did not use"
-    assert lines[1].split() == ["candidate", "NLL", "accuracy", "agreement", "density", "score"]
-    assert {lines[2].split()[0], lines[3].split()[0]} == {"plain", "wide"}
-    assert lines[2].endswith("kept")
-    assert "search  " in outcome.err
-    search = flowgmm(*WORDS[:-1], SEARCH, "--json").json["search"]
-    assert search["kept"] == [search["candidates"][0]["name"]]
-    assert "has the best score" in search["reason"]
 
 
 def test_auto_adds_the_standard_search_and_no_auto_removes_one(flowgmm: Any) -> None:

@@ -166,11 +166,8 @@ def test_unusable_data_is_reported_before_training(moons_file: Path) -> None:
     assert "data.split.test=0.2" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("words", [[], ["search={candidates: {a: {}}, folds: 2}"]])
-def test_without_test_rows_the_accuracy_is_cross_fitted(
-    folder: Path, moons_file: Path, words: list[str]
-) -> None:
-    words = [*WORDS, *NO_TEST_ROWS, *words]
+def test_without_test_rows_the_accuracy_is_cross_fitted(folder: Path, moons_file: Path) -> None:
+    words = [*WORDS, *NO_TEST_ROWS, "search={candidates: {a: {}}, folds: 2}"]
     points = curve_points(str(moons_file), words, [24], [0])
     check_data(points, DataContext())
     experiment = make_experiment(folder, points, words)

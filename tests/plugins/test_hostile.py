@@ -106,11 +106,9 @@ HOSTILE = {
 }
 COMMANDS = {
     "help": (("--help",), 0),
-    "list": (("plugins", "list", "--json"), 0),
     "check": (("recipes", "check", "digits"), 0),
     "train": (("train", "two_moons", "train.epochs=1", "flow.hidden=8", "--dry-run"), 0),
 }
-UNUSABLE = ("broken", "incompatible")
 HEAVY = ("torch", "datasets", "sklearn", "pandas", "pyarrow")
 PROBE = """
 import json, sys
@@ -169,7 +167,8 @@ def rows_of(out: str, name: str) -> list[dict[str, Any]]:
 
 
 def test_the_list_says_of_each_what_is_known_without_importing_it(all_at_once: Path) -> None:
-    _, out, err, _ = run(all_at_once, "plugins", "list", "--json")
+    code, out, err, imported = run(all_at_once, "plugins", "list", "--json")
+    assert (code, imported) == (0, [])
     for name, item in HOSTILE.items():
         assert [row["state"] for row in rows_of(out, name)] == ([item.listed] if item.listed else []), name
         assert item.warning in err, name
@@ -186,7 +185,7 @@ def test_a_check_says_of_each_what_is_wrong_with_it(all_at_once: Path) -> None:
             assert bool(row["problem"]) == (item.checked != "ok")
 
 
-@pytest.mark.parametrize("name", [name for name, item in HOSTILE.items() if item.checked in UNUSABLE])
+@pytest.mark.parametrize("name", ["import_error", "exits", "wrong_api", "wrong_type"])
 def test_a_recipe_with_a_broken_plugin_ends_with_code_4(all_at_once: Path, name: str) -> None:
     code, _, err, _ = run(all_at_once, "recipes", "check", "digits", f"flow.use=hostile_{name}")
     assert code == 4

@@ -28,7 +28,9 @@ def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzer]:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=[pytest.mark.slow] * (part >= PARTS // 2)) for part in range(PARTS)]
+)
 def test_no_input_ends_a_command_unexpectedly(fuzzer: Fuzzer, part: int) -> None:
     known, size = len(fuzzer.failures), CASES // PARTS
     for seed in range(part * size, (part + 1) * size):
