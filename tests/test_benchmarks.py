@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from flowgmm_cli.recipe.load import load_recipe
 
@@ -66,28 +65,6 @@ def test_points_are_computed_once_and_summarised(accuracy: Any, tmp_path: Path) 
     environment = first["knn"]["environment"]
     assert f"{environment['date']}, {environment['cores']} cores of" in accuracy.footnote(value)
     json.dumps(value, allow_nan=False)
-
-
-def test_flowgmm_is_compared_with_the_method_that_cross_validation_chooses(accuracy: Any) -> None:
-
-    def point(test: float, held_out: float, nll: float = 1.0) -> list[dict[str, Any]]:
-        return [{"seed": 3, "accuracy": test, "cross_fitted": {"accuracy": held_out, "nll": nll}}]
-
-    points: dict[str, Any] = {name: point(0.5, 0.6) for name in accuracy.BASELINES}
-    points["svm"], points["lda"] = point(0.7, 0.6, 0.9), point(0.9, 0.4)
-    points["flowgmm"] = [{"seed": 3, "accuracy": 0.8}]
-    lines = accuracy.compare_with_chosen({"data_sets": {"keel_pima": {"points": points}}})
-    assert "+10.0 points to the chosen of eight (svm)" in lines[0]
-    assert lines[1] == "mean +10.00, above on 1 of 1, worst +10.0"
-
-
-def test_a_draw_sets_the_split_only_where_the_data_have_no_test_rows(accuracy: Any, tmp_path: Path) -> None:
-    by_name = {data_set.name: data_set for data_set in accuracy.DATA_SETS}
-    own = by_name["susy"].overrides(shared=tmp_path, work=tmp_path, seed=7)
-    drawn = by_name["higgs"].overrides(shared=tmp_path, work=tmp_path, seed=7)
-    assert {"run.seed=7", "data.labels.seed=7", "data.labels.count=40"} <= set(own)
-    assert "data.split.seed=7" in drawn
-    assert "data.split.seed=7" not in own
 
 
 def test_every_entry_names_a_recipe_and_valid_words(accuracy: Any, tmp_path: Path) -> None:
@@ -162,26 +139,11 @@ def test_an_omitted_digit_is_detected(
     assert (work / "points" / "pendigits-3.json").stat().st_mtime_ns == stamp
 
 
-def test_simple_detectors_of_wide_rows_look_at_principal_components(detection: Any) -> None:
-    rng = np.random.default_rng(1)
-    basis = rng.normal(size=(20, 600))
-    train = rng.normal(size=(300, 20)) @ basis
-    near, far = rng.normal(size=(50, 20)) @ basis, 6 * rng.normal(size=(50, 20)) @ basis
-    for name, detect in detection.simple_detectors(train, 0).items():
-        assert detect(far).mean() > detect(near).mean(), name
-
-
 def test_every_world_is_a_valid_recipe(detection: Any, tmp_path: Path) -> None:
     for world in detection.WORLDS:
         words = [word.format(shared=tmp_path, work=tmp_path) for word in world.words]
         recipe = load_recipe(world.recipe, words, overlays=world.overlays)
         assert recipe.data.use in ("csv", "hf_text", "images")
-
-
-def test_an_unknown_name_is_an_error(detection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["out_of_distribution.py", "--only", "shuttles"])
-    with pytest.raises(SystemExit, match="there is no `shuttles`; choose one of ag_news"):
-        detection.main()
 
 
 # --- image_step.py: both layouts are flows of the same size ------------------------------------------------
@@ -202,34 +164,6 @@ def test_image_steps_are_printed_and_saved(
     ]
     assert all(result["images_per_second"] > 0 for result in value["measured"])
     assert value["measured"][1]["ratio"] == 1.0
-
-
-def test_the_other_layout_is_a_flow_with_the_same_number_of_couplings(image_step: Any) -> None:
-    """Its log-density has the log-determinant of autograd, and neither layout has fewer couplings."""
-    setting = image_step.Setting(size=4, hidden=4, blocks=1, couplings=2, classes=2)
-    torch.manual_seed(0)
-    means = torch.randn(2, 16)
-    other = image_step.OtherLayout(setting, means).double().eval()
-    x = torch.rand(1, 1, 4, 4, dtype=torch.float64)
-    latents: list[torch.Tensor] = []
-
-    class ScoreInputs:
-        def __init__(self, *_: Any, **__: Any) -> None:
-            pass
-
-        def log_prob(self, z: torch.Tensor) -> torch.Tensor:
-            latents.append(z)
-            return torch.zeros(len(z), 2, dtype=z.dtype)
-
-    image_step.MultivariateNormal = ScoreInputs
-    log_det = other(x)  # with densities of 1: the two classes' sum over 2 is 1
-    latent = torch.autograd.functional.jacobian(lambda v: (other(v), latents[-1])[1], x)
-    want = torch.linalg.slogdet(latent.reshape(16, 16)).logabsdet
-    torch.testing.assert_close(log_det[0], want, rtol=1e-5, atol=1e-4)  # s and t are float32
-    couplings = [layer for layer in other.modules() if isinstance(layer, image_step.OtherCoupling)]
-    layout = image_step.Layout(setting, means)
-    names = [type(layer).__name__ for layer in layout.modules()]
-    assert len(couplings) == names.count("ImageCoupling") == 7
 
 
 # --- open_piles.py: classes lose their labels, a share of the unlabelled rows is theirs --------------------

@@ -67,34 +67,6 @@ def test_rates_of_inference_are_compared_with_the_bare_model(
     assert lines[3].split() == ["predict", "500", "0.50x", "2.0", "300"]
 
 
-def test_steps_of_large_tables_are_compared_with_steps_in_memory(
-    training: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    times = iter([1.0, 3.0, 3.0, 5.0])
-
-    def train(what: str, path: Path, rows: int, folder: Path, words: dict[str, object]) -> Any:
-        assert sum(pq.read_metadata(file).num_rows for file in path.iterdir()) == rows
-        (folder / "cache").mkdir(exist_ok=True)
-        (folder / "cache" / "x.features").touch()
-        return training.TrainingResult(what, rows, 0.1, next(times), 1.0, 300.0, 200.0, 100.0, 0.9)
-
-    def measure_reading(path: Path, memory: float, processes: int) -> Any:
-        return training.ReadingResult(
-            processes, 1e6 * processes, [1000 // processes] * processes, [1.0] * processes
-        )
-
-    monkeypatch.setattr(training, "train", train)
-    monkeypatch.setattr(training, "measure_reading", measure_reading)
-    words = ["--gigabytes", "0.0002", "--features", "5", "--subset", "500", "--folder", str(tmp_path)]
-    measured = results_of(training, monkeypatch, tmp_path, *words)
-    assert [result["what"] for result in measured] == ["memory", "files", "memory", "again"]
-    assert [result["rows"] for result in measured] == [500, 10_000, 500, 10_000]
-    printed = capsys.readouterr().out
-    assert "a step takes 1.500 of its time in memory" in printed
-    assert "2.00 times as many; of the bytes of one they read 0.50 and 0.50, of" in printed
-    assert not list(tmp_path.glob("flowgmm-rows-*"))
-
-
 @pytest.mark.slow
 def test_memory_of_inference_is_flat(inference: Any, tmp_path: Path) -> None:
     run = inference.make_run(tmp_path)

@@ -137,22 +137,6 @@ def test_samples_follow_the_mixture(make_model: MakeModel) -> None:
         assert float(z[classes == k].std()) > 0.9 * float(model.mixture.scales[k])
 
 
-@torch.no_grad()
-def test_embeddings_are_the_latents_and_invert_to_the_rows(make_model: MakeModel) -> None:
-    model, x = make_model(5).double(), rows(8, 5)
-    z = model.embed(x)
-    assert z.shape == (8, 5)
-    torch.testing.assert_close(model.flow.inverse(z), x)  # type: ignore[operator]
-
-
-@torch.no_grad()
-def test_no_rows_give_empty_results(make_model: MakeModel) -> None:
-    model, none = make_model(), torch.empty(0, 2)
-    assert model.log_prob(none).shape == (0,)
-    assert model.posterior(none).shape == (0, 3)
-    assert model.embed(none).shape == (0, 2)
-
-
 def test_nothing_in_the_model_is_wider_than_float32(make_model: MakeModel) -> None:
     # not every device has float64
     assert {value.dtype for value in make_model().state_dict().values()} == {torch.float32}

@@ -57,16 +57,6 @@ def test_a_new_run_holds_its_recipe_and_says_where_it_comes_from(moons: MakeReci
     assert create_run(recipe, argv=[]).path != run.path
 
 
-def test_updates_replace_values_and_keep_the_others(moons: MakeRecipe) -> None:
-    run = create_run(moons(), argv=["a"])
-    before = run.info()
-    run.update(status="done", extra=[1])
-    after = run.info()
-    assert (after["status"], after["extra"], after["argv"]) == ("done", [1], ["a"])
-    assert after["updated"] >= before["updated"]
-    assert after["created"] == before["created"]
-
-
 def test_an_empty_folder_may_become_a_run_and_a_full_one_is_left_alone(
     moons: MakeRecipe, tmp_path: Path
 ) -> None:
@@ -259,17 +249,6 @@ def test_the_argument_comes_before_the_environment_and_that_before_the_newest(
     assert find_run(None, {})[0].path == Path("runs/a/old")
     latest = fake_run(tmp_path / "latest")  # a run of that name
     assert find_run(str(latest.path), {}) == (latest, "as given")
-
-
-@pytest.mark.parametrize("word", [None, "runs/latest", "elsewhere/latest"])
-def test_without_a_finished_run_the_error_has_a_hint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str | None
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    fake_run(tmp_path / "runs/a/unfinished", status="running")
-    with pytest.raises(RunError, match="no finished run") as caught:
-        find_run(word, {})
-    assert "flowgmm train" in str(caught.value.hint)
 
 
 def test_unfinished_runs_are_named_with_their_steps(

@@ -29,36 +29,6 @@ def count(contender: Any, clock: Any) -> tuple[int, ...]:
     return tuple(len(contender.turn(times, clock)) for times in (1, 3))
 
 
-def test_the_order_of_contenders_rotates_and_ratios_are_within_rounds(bench: Any) -> None:
-    now, order = [0.0], []
-
-    def contender(name: str, seconds: float) -> Any:
-        def work() -> None:
-            order.append(name)
-            now[0] += seconds
-
-        return bench.timing.repeat(name, work)
-
-    pair = [contender("slow", 0.3), contender("fast", 0.05)]
-    results = bench.timing.time_in_rounds(pair, rounds=3, clock=lambda: now[0])
-    assert results == {"slow": pytest.approx([0.3] * 3), "fast": pytest.approx([0.05] * 3)}
-    # first once to warm up and once timed; then turns of a tenth of a second, and one more to warm up
-    slow, fast = ["slow"] * 2, ["fast"] * 3
-    assert order == ["slow", "slow", "fast", "fast", *slow, *fast, *fast, *slow, *slow, *fast]
-    assert bench.timing.ratio([2.0, 9.0, 6.0], [1.0, 3.0, 3.0]) == 2.0
-
-
-@pytest.mark.parametrize("loss", ["likelihood", "default"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_library_is_timed_in_its_own_loop(bench: Any, loss: str, precision: str) -> None:
-    shape = bench.shapes.TINY[0]
-    library = bench.library.Library(shape, bench.shapes.Rows.draw(shape), loss, precision)
-    clock = iter(range(1000)).__next__
-    assert count(library.steps(), clock) == (1, 3)
-    assert count(library.scores(torch.zeros(5, shape.features)), clock) == (1, 3)
-    assert count(library.samples(5), clock) == (1, 3)
-
-
 def test_the_plain_loss_is_that_of_the_other_libraries(bench: Any) -> None:
     from flowgmm_cli.data.tensors import Tensors
     from flowgmm_cli.training.step import build_step
@@ -134,40 +104,6 @@ def test_missing_libraries_are_named(bench: Any, monkeypatch: pytest.MonkeyPatch
     assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
 
 
-@pytest.mark.parametrize("name", ["zuko", "nflows", "normflows"])
-def test_other_libraries_are_the_same_kind_of_flow(bench: Any, name: str) -> None:
-    pytest.importorskip(name)
-    shape = bench.shapes.TINY[0]
-    rows = bench.shapes.Rows.draw(shape)
-    peer = bench.peers.PEERS[name](shape, rows)
-    z, log_det = peer.encode(rows.unlabelled)
-    torch.testing.assert_close(peer.decode(z), rows.unlabelled, rtol=1e-4, atol=1e-4)
-    jacobian = torch.autograd.functional.jacobian(
-        lambda row: peer.encode(row[None])[0][0], rows.unlabelled[0]
-    )
-    torch.testing.assert_close(log_det[0], torch.linalg.slogdet(jacobian).logabsdet, rtol=1e-4, atol=1e-4)
-    before = float(peer.loss(rows).detach())
-    step = bench.peers.create_step(peer, lambda: peer.loss(rows))
-    for _ in range(5):
-        step()
-    assert float(peer.loss(rows).detach()) < before
-
-
-def test_ratios_refer_to_the_fastest_other_library(bench: Any) -> None:
-    seconds = {"zuko": [2.0, 2.0], "nflows": [1.0, 3.0], "flowgmm, fp32": [1.0, 1.0]}
-    assert bench.speed_tables.fastest_peer(seconds) in ("zuko", "nflows")
-    assert bench.speed_tables.fastest_peer({**seconds, "normflows": [0.5, 0.5]}) == "normflows"
-    assert bench.speed_tables.fastest_peer({"flowgmm, fp32": [1.0]}) is None
-
-
-def test_growth_is_an_exponent(bench: Any) -> None:
-    assert bench.scaling.growth([1, 10, 100], [2.0, 20.0, 2000.0]) == [
-        None,
-        pytest.approx(1),
-        pytest.approx(2),
-    ]
-
-
 def test_cost_is_measured_along_an_axis(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench.scaling, "BASE", bench.shapes.TINY[0])
     axes = [
@@ -191,11 +127,3 @@ def test_it_prints_a_table_and_saves_its_results(tmp_path: Path) -> None:
     value = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
     assert [result["what"] for result in value["measured"]] == ["step", "score", "sample"]
     assert value["environment"]["torch"] == torch.__version__
-
-
-@pytest.mark.slow
-def test_whole_processes_are_measured(bench: Any) -> None:
-    results = bench.whole.end_to_end("tiny", rounds=1, steps=5, names=["flowgmm, fp32"])
-    assert set(results[0]["seconds"]) == {"all", "imports", "set-up", "training", "scoring"}
-    assert results[0]["seconds"]["all"] > results[0]["seconds"]["imports"] > 0
-    assert any("flowgmm, fp32" in line for line in bench.whole.end_to_end_table(results))

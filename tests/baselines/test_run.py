@@ -89,17 +89,6 @@ def test_every_baseline_learns_digits_from_sixty_labels(results: dict[str, Basel
         assert json.loads(json.dumps(result.settings)) == result.settings != {}
 
 
-@pytest.mark.parametrize("name", list(SPECS))
-def test_a_single_label_a_class_and_a_class_without_labels_work(name: str) -> None:
-    x, labels, x_test, y_test = digits(0, 300)
-    full = digits(300, 300)[1]
-    for k in range(9):  # class 9 has no label at all
-        labels[np.flatnonzero(full == k)[0]] = k
-    result = evaluate(x, labels, x_test, y_test, names=[name])[name]
-    assert result.accuracy > 0.3
-    assert np.isfinite(result.nll)
-
-
 def test_a_method_whose_time_grows_quickly_is_fitted_to_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SVM, "max_rows", 50)
     x, labels, _, _ = digits(200, 200)

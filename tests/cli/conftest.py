@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from own_files import SHORT, Outcome, copy_table, numbers, save
+from own_files import Outcome, copy_table, numbers, save, train_run
 
 from flowgmm_cli.__main__ import main
 from flowgmm_cli.cli import output
@@ -48,16 +48,6 @@ def flowgmm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     yield run
     registry.cache_clear()
     output.settings.quiet = output.settings.verbose = output.settings.offline = False
-
-
-def train_run(folder: Path, recipe: str, words: list[str]) -> None:
-    """Train a recipe into `runs/RECIPE/first` of a folder."""
-    from flowgmm_cli.recipe.load import load_recipe
-    from flowgmm_cli.runs import create_run
-    from flowgmm_cli.training.pipeline import train
-
-    loaded = load_recipe(recipe, [*words, *SHORT[1:]])
-    train(loaded, create_run(loaded, argv=["train"], directory=folder / "runs" / recipe / "first"))
 
 
 @pytest.fixture(scope="session")

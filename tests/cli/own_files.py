@@ -51,6 +51,16 @@ def copy_table(source: Path, target: Path) -> None:
         file.write_text(text.replace(str(source / "t.csv"), "t.csv"), encoding="utf-8")
 
 
+def train_run(folder: Path, recipe: str, words: list[str]) -> None:
+    """Train a recipe into `runs/RECIPE/first` of a folder."""
+    from flowgmm_cli.recipe.load import load_recipe
+    from flowgmm_cli.runs import create_run
+    from flowgmm_cli.training.pipeline import train
+
+    loaded = load_recipe(recipe, [*words, *SHORT[1:]])
+    train(loaded, create_run(loaded, argv=["train"], directory=folder / "runs" / recipe / "first"))
+
+
 def shell(line: str, *, code: int | None = 0, **environ: str) -> Outcome:
     """Run a line of bash, in which `flowgmm` is a process of its own, and check its exit code."""
     script = f'set -o pipefail; flowgmm() {{ "{sys.executable}" -m flowgmm_cli "$@"; }}; {line}'

@@ -12,8 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flowgmm_cli.cli import app as app_module
-from flowgmm_cli.cli.app import COMMANDS, LazyGroup, app
+from flowgmm_cli.cli.app import COMMANDS, app
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -41,27 +40,6 @@ def test_a_command_is_parsed_and_a_misspelt_one_has_a_suggestion(
     result = CliRunner().invoke(app, words, env={"COLUMNS": "200", "TERM": "dumb"})
     assert result.exit_code == code
     assert text in result.output
-
-
-@pytest.mark.parametrize("words", [[], ["train"], ["predict"], ["runs"], ["runs", "compare"]])
-def test_help_names_no_type_of_a_flag_and_breaks_no_line_early(words: list[str]) -> None:
-    result = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80", "TERM": "dumb"})
-    assert "<bool>" not in result.output
-    if words == ["predict"]:
-        assert "p_<class> for the calibrated probability" in " ".join(result.output.split())
-        lines = [line.strip() for line in result.output.splitlines()]
-        assert "flowgmm predict --data new.csv --with all" in lines
-        start = next(place for place, line in enumerate(lines) if line.startswith("Columns:"))
-        paragraph = lines[start : lines.index("", start)]
-        assert all(len(line) > 60 for line in paragraph[:-1])
-
-
-def test_a_missing_command_fails_only_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app_module, "COMMANDS", {"no_such_module": "Is gone."})
-    broken = typer.Typer(cls=LazyGroup)
-    broken.callback()(lambda: None)
-    assert CliRunner().invoke(broken, ["--help"]).exit_code == 0
-    assert isinstance(CliRunner().invoke(broken, ["no_such_module"]).exception, ModuleNotFoundError)
 
 
 def test_the_shell_completes_flags_of_a_command() -> None:

@@ -17,14 +17,6 @@ def damage(run: Path) -> None:
     write_model(run, values, {**tensors, name: torch.full_like(tensors[name], 3e38)})
 
 
-def test_a_trained_model_passes(flowgmm: Any, run: Path) -> None:
-    outcome = flowgmm("check", str(run))
-    assert outcome.out.splitlines()[0].startswith(f"{run}: errors at 8 rows")
-    assert outcome.out.splitlines()[-1] in ("verdict: ok", "verdict: warning")
-    for word in ("transforms.0", "AffineCoupling", "log-det", "round trip", "conditioning"):
-        assert word in outcome.out
-
-
 def test_the_json_keeps_its_contract(flowgmm: Any, run: Path) -> None:
     value = flowgmm("check", "--rows", "4", "--json").json
     assert (value["schema"], value["run"], value["rows"]) == ("flowgmm/check/1", str(run), 8)

@@ -11,9 +11,6 @@ import pytest
 from forked import MAIN
 from own_files import read_json, read_rows
 
-from flowgmm_cli.baselines.specs import SPECS
-from flowgmm_cli.formatting import method_name
-
 WORDS = ["train.epochs=1", "calibration.method=none", "data.test_n=40"]
 
 
@@ -95,16 +92,6 @@ def test_mistakes_are_reported_before_training(
     assert text in outcome.err
     assert outcome.out == ""
     assert not Path("curves").exists()
-
-
-@pytest.mark.slow
-def test_baselines_stand_beside_it(flowgmm: Any, moons_file: Path) -> None:
-    outcome = curve(flowgmm, moons_file, "--labels", "12", "--seeds", "0")
-    lines = outcome.out.splitlines()
-    assert lines[4].split() == ["method", "12", "labels"]
-    rows = read_rows("curves/moons/curve.csv")
-    assert [row["method"] for row in rows] == ["flowgmm", *SPECS]
-    assert [line.split("  ")[0] for line in lines[5:]] == [method_name(row["method"]) for row in rows]
 
 
 @pytest.mark.slow

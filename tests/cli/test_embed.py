@@ -48,14 +48,6 @@ def test_the_summary(flowgmm: Any, run: Path) -> None:
     assert "the run's test split, 8 rows" in outcome.err
 
 
-def test_a_bad_row_keeps_its_place(flowgmm: Any, run: Path) -> None:
-    Path("bad.csv").write_text("x1,x2\n1,2\noh,no\n2,1\n", encoding="utf-8")
-    outcome = flowgmm("embed", "--data", "bad.csv", "--map")
-    assert outcome.out.splitlines()[2] == "2,,,,"
-    assert "1 of the 3 rows of bad.csv could not be scored" in outcome.err
-    flowgmm("embed", "--data", "bad.csv", "--on-error", "fail", code=5)
-
-
 def test_the_library_of_a_map_may_be_missing(
     flowgmm: Any, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

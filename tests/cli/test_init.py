@@ -134,19 +134,3 @@ def test_mistakes_are_reported(
     outcome = flowgmm("init", *words, code=code)
     assert text in outcome.err
     assert not Path("my table.yaml").exists()
-
-
-def test_an_unclear_label_needs_the_flag(flowgmm: Any) -> None:
-    rows = add_column(numbers(60), "sort", lambda row: "uv"[row % 2])
-    rows[0][-1] = "kind"
-    save("t.csv", rows)
-    outcome = flowgmm("init", "t.csv", code=2)
-    assert "sort: u (30 rows), v (30 rows)" in outcome.err
-    assert "kind: no (30 rows), yes (30 rows)" in outcome.err
-    assert "--label sort" in outcome.err
-
-
-def test_a_table_without_inputs_is_refused(flowgmm: Any) -> None:
-    save("t.csv", [["id", "y"], *([str(row), "ab"[row % 2]] for row in range(40))])
-    outcome = flowgmm("init", "t.csv", "--label", "y", code=5)
-    assert "id: it counts the rows" in outcome.err

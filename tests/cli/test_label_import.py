@@ -82,13 +82,6 @@ def test_a_table_of_its_own_has_the_labelled_rows(flowgmm: Any) -> None:
     assert outcome.rows == [{"id": "a", "text": "hello", "label": "new"}]
 
 
-def test_rows_without_ids_go_by_their_text(flowgmm: Any) -> None:
-    save("t.csv", 'text\nfirst text\n"second, text"\n')
-    outcome = flowgmm("labels", "import", export({"1": "a"}, text="second, text"), "--data", "t.csv")
-    assert [row["label"] for row in read_rows("t_labelled.csv")] == ["", "a"]
-    assert "`label` is new in the table" in outcome.err
-
-
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

@@ -56,16 +56,3 @@ def test_numbers_are_never_broken() -> None:
         "NLL             0.125",
         "",
     ]
-
-
-def test_texts_of_a_table_are_wrapped_at_words() -> None:
-    heading, lines = format_table(
-        ["name", "meaning"], [["a.long.name", "a sentence of some words"]], width=30
-    )
-    assert heading == ["name         meaning"]
-    assert lines == ["a.long.name  a sentence of", "             some words"]
-
-
-def test_a_path_in_the_last_column_stays_whole() -> None:
-    _, lines = format_table(["", ""], [["run", PATH], ["status", "done"]], width=40)
-    assert f"run     {PATH}" in lines

@@ -74,11 +74,6 @@ def test_the_traceback_is_shown_on_request(
     assert "Traceback (most recent call last)" in flowgmm("recipes", "schema", *words, code=1).err
 
 
-def test_the_version_is_printed(flowgmm: Any) -> None:
-    outcome = flowgmm("--version")
-    assert outcome.out.startswith("flowgmm 0.")
-
-
 @pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
 def test_a_reader_that_stops_early_is_no_failure() -> None:
     done = shell("flowgmm recipes schema | head -c 10")

@@ -215,7 +215,7 @@ def test_the_code_of_a_real_process(run: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="sees in the pipe that its rows were read")
 def test_130_when_stopped_by_the_user_and_nothing_is_left_behind(run: Path) -> None:
-    words = "predict runs/csv/first --data - --save o.csv".split()
+    words = ["predict", "runs/csv/first", "--data", "-", "--save", "o.csv"]
     process = subprocess.Popen(
         [sys.executable, "-m", "flowgmm_cli", *words], stdin=subprocess.PIPE, stderr=subprocess.PIPE
     )

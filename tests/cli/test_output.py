@@ -114,12 +114,6 @@ def test_quiet_silences_notes_but_no_warnings(capsys: pytest.CaptureFixture[str]
     assert (captured.out, captured.err) == ("", "warning: a [b]warning[/b]\n")
 
 
-def test_verbose_says_more_and_long_notes_are_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
-    output.settings.verbose = True
-    output.debug("word " * 100)
-    assert capsys.readouterr().err.count("\n") == 1
-
-
 @pytest.mark.parametrize("variable", ["NO_COLOR", None])
 def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch, variable: str | None) -> None:
     stream = Terminal()

@@ -8,9 +8,6 @@ from typing import Any
 import pytest
 from own_files import read_json, save
 
-from flowgmm_cli.recipe import catalogue
-from flowgmm_cli.recipe.catalogue import BundledRecipe
-
 OVERLAYS = """\
 overlays:
   cpu:
@@ -122,24 +119,6 @@ def test_show_applies_overlays_and_names_them_where_none_is_chosen(flowgmm: Any)
     assert value["recipe"]["train"]["epochs"] == 1
     outcome = flowgmm("recipes", "show", "moons.yaml", "--overlay", "cpu", code=2)
     assert "--overlay needs --resolved" in outcome.err
-
-
-def test_the_list_has_a_column_of_overlays_where_a_recipe_has_some(
-    flowgmm: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Path("plain.yaml").write_text("# Plain one\nversion: 1\n", encoding="utf-8")
-    recipes = {name: BundledRecipe(name, Path(f"{name}.yaml")) for name in ("plain", "moons")}
-    monkeypatch.setattr(catalogue, "available_recipes", lambda registry: recipes)
-    lines = flowgmm("recipes", "list").out.splitlines()
-    assert lines[0].split() == ["name", "summary", "overlays"]
-    assert [line.split()[0] for line in lines[1:]] == ["plain", "moons"]
-    assert lines[2].endswith("cpu, short")
-    value = flowgmm("recipes", "show", "moons", "--json", "--overlay", "cpu").json
-    assert value["recipe"]["flow"]["hidden"] == 4
-    rows = flowgmm("recipes", "list", "--json").json["recipes"]
-    assert [row["overlays"] for row in rows] == [[], ["cpu", "short"]]
-    monkeypatch.setattr(catalogue, "available_recipes", lambda registry: {"plain": recipes["plain"]})
-    assert flowgmm("recipes", "list").out.splitlines()[0].split() == ["name", "summary"]
 
 
 def test_a_curve_keeps_to_its_overlays(flowgmm: Any) -> None:

@@ -42,14 +42,6 @@ def test_short_work_is_silent_and_long_work_ends_with_a_line() -> None:
     assert lines == ["long  1,200", "long  1,300 of 1,300"]
 
 
-def test_lines_of_long_work_are_further_and_further_apart() -> None:
-    report, lines, now = plain()
-    for step in range(3600):
-        report(step, 100_000, "train")
-        now[0] += 1
-    assert 40 < len(lines) < 70
-
-
 def test_whole_work_has_few_lines_and_its_tasks_none() -> None:
     report, lines, now = plain()
     for step in range(100):

@@ -121,15 +121,6 @@ def test_a_name_without_its_suffix_hints_at_the_file(flowgmm: Any, good: Path, n
     assert f"did you mean `{name}.yaml`?" in outcome.err
 
 
-def test_a_missing_file_hints_at_the_bundled_recipe(flowgmm: Any, good: Path) -> None:
-    name = bundled_names()[0]
-    outcome = flowgmm("recipes", "check", f"{name}.yaml", code=3)
-    assert f"error: there is no file {name}.yaml" in outcome.err
-    assert f"write `{name}`" in outcome.err
-    outcome = flowgmm("recipes", "check", "[bold]x[/bold].yaml", code=3)
-    assert "[bold]x[/bold].yaml" in outcome.err
-
-
 def test_several_recipes_are_all_checked(flowgmm: Any, good: Path) -> None:
     Path("bad.yaml").write_text("version: 1\n", encoding="utf-8")
     outcome = flowgmm("recipes", "check", "bad.yaml", "moons.yaml", "missing.yaml", code=3)

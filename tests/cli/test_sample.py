@@ -149,19 +149,3 @@ def test_several_temperatures_share_their_random_numbers(flowgmm: Any, run: Path
     value = flowgmm("sample", "-n", "1", "--temperature", "0.5,1", "--json").json
     assert value["temperature"] == [0.5, 1.0]
     assert [row["temperature"] for row in value["rows"]] == [0.5, 1.0]
-
-
-def test_a_column_names_the_path_of_a_row(flowgmm: Any, run: Path) -> None:
-    rows = flowgmm("sample", "--interpolate", "3,1", "7,2", "--data", "t.csv", "--steps", "3").rows
-    assert [row["path"] for row in rows] == ["3 to 7"] * 3 + ["1 to 2"] * 3
-    assert [float(row["t"]) for row in rows] == [0, 0.5, 1] * 2
-    alone = flowgmm("sample", "--interpolate", "1", "2", "--data", "t.csv", "--steps", "3").rows
-    assert [row["x1"] for row in rows[3:]] == [row["x1"] for row in alone]
-
-
-def test_rows_are_carried_into_every_class(flowgmm: Any, run: Path) -> None:
-    rows = flowgmm("sample", "--transfer", "all", "--data", "t.csv", "-n", "2").rows
-    assert [row["class"] for row in rows] == ["no", "yes"] * 2
-    for row in rows[:2]:
-        alone = flowgmm("sample", "--transfer", row["class"], "--data", "t.csv", "-n", "2").rows
-        assert row["x1"] == alone[0]["x1"]

@@ -43,12 +43,6 @@ def test_every_combination_is_trained_and_ranked(flowgmm: Any, moons_file: Path)
     assert "keys: stored data.views.strong flow.couplings, now flow.couplings" in other.err
 
 
-def test_labelled_held_out_rows_rank_where_there_are_some(flowgmm: Any, moons_file: Path) -> None:
-    words = ["train.lr=1e-3,1e-2", "data.split.val_labels=true", *WORDS, "--seeds", "0"]
-    outcome = flowgmm("sweep", str(moons_file), *words)
-    assert "sorted by val." in outcome.out.splitlines()[0]
-
-
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import train_run
-from own_files import read_json, read_rows
+from own_files import read_json, read_rows, train_run
 
 ROWS = 200
 

@@ -52,10 +52,6 @@ def test_parameters_reach_the_model(package):
     assert not options["show_progress_bar"]
 
 
-def test_no_texts_give_an_empty_matrix(package):
-    assert make().encode([]).shape == (0, 4)
-
-
 def test_the_cache_key_differs_where_vectors_differ(package):
     variants = [{}, {"model": "m"}, {"revision": "r"}, {"max_tokens": 96}, {"normalise": False}]
     keys = {make(**variant).cache_key() for variant in variants}

@@ -213,8 +213,3 @@ def test_bins_have_their_edges_may_be_empty_and_more_than_rows() -> None:
     assert asdict(empty) == {"low": 0.0, "high": 0.1, "count": 0, "confidence": None, "accuracy": None}
     table = reliability_table(np.array([0.5, 0.7]), np.array([True, False]), bins=15, binning="mass")
     assert [row.count for row in table] == [1, 1]
-
-
-def test_perfect_confidence_has_no_error() -> None:
-    assert calibration_error(reliability_table(np.ones(7), np.ones(7, bool))) == 0
-    assert calibration_error(reliability_table(np.ones(7), np.zeros(7, bool), binning="mass")) == 1

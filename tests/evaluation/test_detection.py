@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -34,24 +32,10 @@ def test_areas_agree_with_scikit_learn_also_with_ties(scores_in: np.ndarray, sco
     assert result.fpr95 == pytest.approx(fpr[tpr >= 0.95 - 1e-9].min())
 
 
-def test_separated_and_reversed_scores_are_the_extremes() -> None:
-    low, high = np.arange(20.0), np.arange(20.0) + 100
-    assert asdict(detection_metrics(low, high)) == {"auroc": 1, "aupr_in": 1, "aupr_out": 1, "fpr95": 0}
-    assert detection_metrics(high, low).auroc == 0
-    assert detection_metrics(high, low).fpr95 == 1
-
-
 def test_large_and_infinite_scores_keep_their_order() -> None:
     scores_in, scores_out = np.array([-5e3, -4e3, -np.inf]), np.array([-4.5e3, np.inf])
     assert auroc(scores_in, scores_out) == pytest.approx(5 / 6)
     assert detection_metrics(scores_in, scores_out).auroc == pytest.approx(5 / 6)
-
-
-def test_only_the_order_of_the_scores_counts() -> None:
-    rng = np.random.default_rng(0)
-    scores_in, scores_out = rng.normal(size=200), rng.normal(1, 1, size=300)
-    expected = detection_metrics(np.exp(scores_in), np.exp(scores_out))
-    assert detection_metrics(scores_in, scores_out) == expected
 
 
 def test_exactly_95_percent_of_the_positives_is_enough() -> None:

@@ -55,21 +55,6 @@ class StopsAfter(Interrupt):
         yield
 
 
-def test_every_point_is_an_ordinary_run(folder: Path, points: list[Point]) -> None:
-    experiment = make_experiment(folder, points)
-    results = [experiment.run_point(point, RunOptions()) for point in points[:2]]
-    run = folder / "runs" / "labels-6" / "seed-1"
-    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    assert info["status"] == "done"
-    assert (run / "model.safetensors").is_file()
-    assert results[1].run == "runs/labels-6/seed-1"
-    assert results[1].methods["flowgmm"]["accuracy"] == info["test"]["accuracy"]
-    assert results[1].criterion == (info["best"]["metric"], info["best"]["value"])
-    assert experiment.read_results() == results
-    again = make_experiment(folder, points)
-    assert [again.is_finished(point, baselines=False) for point in points] == [True, True, False, False]
-
-
 def test_baselines_are_added_to_a_finished_point(folder: Path, points: list[Point]) -> None:
     experiment = make_experiment(folder, points)
     experiment.run_point(points[0], RunOptions())

@@ -24,7 +24,7 @@ def test_an_inverse_power_law_is_continued() -> None:
 
 def test_the_interval_holds_the_accuracy_of_the_next_training() -> None:
     rng, inside = np.random.default_rng(1), []
-    for _ in range(20):
+    for _ in range(10):
         result = fit_forecast(draw(rng, [20, 50, 100, 200], 0.01))
         assert result is not None
         inside.append(result.low <= draw(rng, [250], 0.01)[250][0] <= result.high)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from flowgmm_cli.errors import PluginError, UsageError
+from flowgmm_cli.errors import UsageError
 from flowgmm_cli.inference import embedding
-from flowgmm_cli.inference.embedding import PrincipalPlane, check_map, embedding_columns
+from flowgmm_cli.inference.embedding import PrincipalPlane, embedding_columns
 from flowgmm_cli.inference.scores import Scores
 
 
@@ -29,13 +29,6 @@ def rows(n: int, d: int = 5, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     z: np.ndarray = (rng.normal(size=(n, d)) * np.arange(d, 0, -1) + 3).astype(np.float32)
     return z
-
-
-def test_without_a_map_rows_go_straight_through() -> None:
-    z = rows(10)
-    for scored, columns in embedding_columns(pieces(z, 4), None):
-        assert list(columns) == ["id", "z"]
-        assert columns["z"] is scored.vectors
 
 
 def test_the_axes_are_those_of_pca() -> None:
@@ -100,14 +93,3 @@ def test_too_many_rows_for_tsne(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="at most 25") as caught:
         list(embedding_columns(pieces(rows(40), 10), "tsne"))
     assert "--map pca" in str(caught.value.hint)
-
-
-def test_unknown_and_uninstalled_maps_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_map(None)
-    check_map("pca")
-    with pytest.raises(UsageError, match="pca, tsne or umap"):
-        check_map("lda")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(PluginError) as caught:
-        check_map("umap")
-    assert (caught.value.exit_code, caught.value.hint) == (4, "pip install umap-learn")

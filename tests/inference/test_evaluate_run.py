@@ -17,20 +17,20 @@ TrainRun = Callable[..., tuple[Run, TrainResult]]
 CONTEXT = DataContext()
 
 
-def test_held_out_rows_score_if_their_labels_may_be_seen(train_run: TrainRun) -> None:
-    run, _ = train_run("run", "data.split.val_labels=true", "calibration.method=none")
+def test_held_out_rows_score_if_their_labels_may_be_seen(shared_run: TrainRun) -> None:
+    run, _ = shared_run("data.split.val_labels=true", "calibration.method=none")
     found = evaluate_run(run, split="val", context=CONTEXT)
     assert found.classification.n == 20
-    hidden, _ = train_run("hidden", "calibration.method=none")
+    hidden, _ = shared_run("calibration.method=none")
     with pytest.raises(DataError, match="no labelled val rows"):
         evaluate_run(hidden, split="val", context=CONTEXT)
 
 
 @pytest.mark.parametrize(("words", "labelled"), [([], 12), (["calibration.method=none"], 0)])
 def test_baselines_get_the_rows_and_folds_of_the_model(
-    train_run: TrainRun, monkeypatch: pytest.MonkeyPatch, words: list[str], labelled: int
+    shared_run: TrainRun, monkeypatch: pytest.MonkeyPatch, words: list[str], labelled: int
 ) -> None:
-    run, _ = train_run("run", *words)
+    run, _ = shared_run(*words)
     given, reports = list[ComparedRows](), list[tuple[Any, ...]]()
 
     def fake(evaluation: Evaluation, rows: ComparedRows, **options: Any) -> Evaluation:

@@ -19,7 +19,6 @@ from flowgmm_cli.inference.sampling import (
     column_errors,
     interpolate,
     predict_classes,
-    responsible_components,
     round_trip_error,
     transfer,
 )
@@ -122,14 +121,6 @@ def test_a_transfer_to_its_own_class_is_the_row_itself(make_trained: MakeTrained
         assert torch.equal(made.x[own == target], x[own == target])
         assert not torch.isclose(made.x, x).all(1)[own != target].any()
         assert (made.classes == target).all()
-
-
-def test_the_most_responsible_component_belongs_to_the_class(make_trained: MakeTrained) -> None:
-    part = make_trained(components=3).model.parts[0]
-    z = part.mixture.means.detach().clone()
-    classes = part.mixture.component_classes
-    assert responsible_components(part, z, classes).tolist() == list(range(6))
-    assert (responsible_components(part, z, 1 - classes) // 3 == 1 - classes).all()
 
 
 def test_column_errors_measure_the_loss_of_the_transforms(make_trained: MakeTrained) -> None:

@@ -34,9 +34,9 @@ def _rows(run: Run) -> Any:
 
 
 def test_a_trained_run_has_scores_with_thresholds_of_held_out_rows_and_facts_about_them(
-    train_run: TrainRun,
+    shared_run: TrainRun,
 ) -> None:
-    run, found = train_run("run", FEW, "train.epochs=1", "ood.fpr=0.25")
+    run, found = shared_run(FEW, "train.epochs=1", "ood.fpr=0.25")
     detector, facts = found.trained.detector, found.trained.facts["ood"]
     again = TrainedModel.load(run.path).detector
     assert again is not None
@@ -53,23 +53,23 @@ def test_a_trained_run_has_scores_with_thresholds_of_held_out_rows_and_facts_abo
     assert "made of the run's own" in facts["reason"]
 
 
-def test_the_recipe_can_name_the_default(train_run: TrainRun) -> None:
-    _, found = train_run("run", FEW, "train.epochs=1", "ood.default=nll")
+def test_the_recipe_can_name_the_default(shared_run: TrainRun) -> None:
+    _, found = shared_run(FEW, "train.epochs=1", "ood.default=nll")
     assert found.trained.detector.default == "nll"
     assert found.trained.facts["ood"]["reason"] == "named by the recipe"
     assert found.trained.facts["ood"]["choice"] == {}
 
 
-def test_without_held_out_rows_training_rows_are_set_aside(train_run: TrainRun) -> None:
-    _, found = train_run("run", FEW, "train.epochs=1", "data.split.val=0")
+def test_without_held_out_rows_training_rows_are_set_aside(shared_run: TrainRun) -> None:
+    _, found = shared_run(FEW, "train.epochs=1", "data.split.val=0")
     facts = found.trained.facts["ood"]
     assert (facts["held_out"], facts["rows"], facts["held_out_rows"]) == ("train", 160, 40)
     # none of them is at distance 0 from a row that the score keeps
     assert (found.trained.detector.reference_scores("input_knn") > 0).all()
 
 
-def test_of_very_many_rows_a_sample_is_seen(train_run: TrainRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, found = train_run("run", FEW, "train.epochs=1")
+def test_of_very_many_rows_a_sample_is_seen(shared_run: TrainRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, found = shared_run(FEW, "train.epochs=1")
     monkeypatch.setattr(ood_fit, "MAX_TRAIN_ROWS", 50)
     monkeypatch.setattr(ood_fit, "MAX_HELD_OUT_ROWS", 7)
     one, two = (fit_ood(found.trained, _rows(run), DataContext()) for _ in range(2))
@@ -118,8 +118,8 @@ def choose(
     return select_score(detector, components, train, held_out, trained.model, stand_ins, generator, **options)
 
 
-def test_of_scores_of_the_same_family_the_one_with_the_best_mean_is_taken(train_run: TrainRun) -> None:
-    run, found = train_run("run", "train.epochs=20")
+def test_of_scores_of_the_same_family_the_one_with_the_best_mean_is_taken(shared_run: TrainRun) -> None:
+    run, found = shared_run("train.epochs=20")
     train, held_out = encode_rows(found.trained, run)
     detector, reason, table = choose(found.trained, train, held_out, "mahalanobis", "input_knn", "nll")
     assert set(table) == {"mahalanobis", "input_knn", "nll"}
@@ -133,9 +133,9 @@ def test_of_scores_of_the_same_family_the_one_with_the_best_mean_is_taken(train_
 
 
 def test_scores_of_several_families_are_added_and_a_poor_family_counts_for_far_rows(
-    train_run: TrainRun,
+    shared_run: TrainRun,
 ) -> None:
-    run, found = train_run("run", "data.name=pinwheel", "data.labels.count=20", "train.epochs=20")
+    run, found = shared_run("data.name=pinwheel", "data.labels.count=20", "train.epochs=20")
     train, held_out = encode_rows(found.trained, run)
     detector, reason, table = choose(found.trained, train, held_out, "latent_knn", "entropy", "nll")
     assert set(table) == {"latent_knn", "entropy"}  # `nll` is of no family
@@ -150,25 +150,25 @@ def test_scores_of_several_families_are_added_and_a_poor_family_counts_for_far_r
     np.testing.assert_array_equal(detector(held_out, ["blend"])["blend"], scores["blend"])
 
 
-def encode_pinwheel(train_run: TrainRun) -> tuple[TrainedModel, ScoreInputs, ScoreInputs]:
+def encode_pinwheel(shared_run: TrainRun) -> tuple[TrainedModel, ScoreInputs, ScoreInputs]:
     """A model with 60 labels, its training rows with these, and its test rows."""
-    run, found = train_run("run", "data.name=pinwheel", "data.labels.count=60", "train.epochs=20")
+    run, found = shared_run("data.name=pinwheel", "data.labels.count=60", "train.epochs=20")
     train, held_out = encode_rows(found.trained, run)
     labels = torch.from_numpy(_rows(run).train.labels)
     is_labelled = labels >= 0
     return found.trained, replace(train, labelled=(train.x[is_labelled], labels[is_labelled])), held_out
 
 
-def test_a_class_whose_rows_stay_in_the_pile_is_detected_by_labels_alone(train_run: TrainRun) -> None:
-    trained, train, held_out = encode_pinwheel(train_run)
+def test_a_class_whose_rows_stay_in_the_pile_is_detected_by_labels_alone(shared_run: TrainRun) -> None:
+    trained, train, held_out = encode_pinwheel(shared_run)
     _, _, table = choose(trained, train, held_out, "input_knn", "label_distance", "entropy", in_pile=True)
     assert tuple(table["input_knn"]) == (*KINDS, "left out", "unlabelled")
     assert table["input_knn"]["left out"] > 0.9 > 0.7 > table["input_knn"]["unlabelled"]
     assert table["label_distance"]["left out"] == table["label_distance"]["unlabelled"] > 0.7
 
 
-def test_the_score_that_detects_faults_best_counts_for_far_rows_at_least(train_run: TrainRun) -> None:
-    trained, train, held_out = encode_pinwheel(train_run)
+def test_the_score_that_detects_faults_best_counts_for_far_rows_at_least(shared_run: TrainRun) -> None:
+    trained, train, held_out = encode_pinwheel(shared_run)
     uses = "input_knn", "label_angle", "label_posterior", "label_distance"
     detector, reason, table = choose(trained, train, held_out, *uses, in_pile=True)
     best = max(table, key=lambda name: np.mean([table[name][kind] for kind in KINDS]))
@@ -191,8 +191,8 @@ def test_unlabelled_rows_of_another_kind_are_noticed_by_their_angles() -> None:
     assert not holds_unknown(few, torch.cat([same, other]), np.random.default_rng(1))
 
 
-def test_scores_that_read_images_are_no_candidates(train_run: TrainRun) -> None:
-    run, found = train_run("run")
+def test_scores_that_read_images_are_no_candidates(shared_run: TrainRun) -> None:
+    run, found = shared_run()
     train, held_out = encode_rows(found.trained, run)
     images = torch.rand(len(train), 4, 4, generator=torch.Generator().manual_seed(0))
     train, held_out = (replace(rows, images=images[: len(rows)]) for rows in (train, held_out))

@@ -20,8 +20,8 @@ from flowgmm_cli.data.column_encoders import NumericColumn
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
 from flowgmm_cli.data.images.format import image_column
 from flowgmm_cli.data.preprocessor import Preprocessor
-from flowgmm_cli.errors import RunFailedError, UsageError
-from flowgmm_cli.inference.samples import GeneratedRows, class_index
+from flowgmm_cli.errors import RunFailedError
+from flowgmm_cli.inference.samples import GeneratedRows
 from flowgmm_cli.inference.sampling import class_means, draw_samples, recentre_components
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.trained_model import TrainedModel
@@ -42,24 +42,6 @@ def test_densities_and_confidence_are_those_of_the_rows_read_back(make_trained: 
     np.testing.assert_allclose(made.log_density, found.log_density, atol=1e-3)
     expected = found.log_posterior.exp().numpy()[np.arange(100), made.classes]
     np.testing.assert_allclose(made.rows.extras["confidence"], expected, atol=1e-4)
-
-
-def test_latents_of_samples_have_the_components_mean_and_spread(make_trained: MakeTrained) -> None:
-    trained = make_trained()
-    part = trained.model.parts[0]
-    made = draw_samples(trained, 4000, classes=[1], temperature=0.5, generator=seeded())
-    z = part.flow(made.x)[0].detach()
-    means, scales = part.mixture.moments()
-    torch.testing.assert_close(z.mean(0), means[1], atol=0.05, rtol=0)
-    torch.testing.assert_close(z.std(0), 0.5 * scales[1], atol=0.03, rtol=0)
-
-
-def test_without_classes_they_are_drawn_by_their_weights(make_trained: MakeTrained) -> None:
-    trained = make_trained()
-    trained.model.parts[0].mixture.set_weights(torch.tensor([3.0, 1.0]))
-    made = draw_samples(trained, 4000, generator=seeded())
-    assert len(made) == 4000
-    assert np.mean(made.classes == 0) == pytest.approx(0.75, abs=0.03)
 
 
 def test_the_same_seed_gives_the_same_rows(make_trained: MakeTrained) -> None:
@@ -137,24 +119,6 @@ def test_an_inverse_that_is_not_finite_is_an_error(make_trained: MakeTrained) ->
     x = torch.tensor([[0.0, 1.0], [float("nan"), 0.0], [0.0, float("inf")]])
     with pytest.raises(RunFailedError, match="not finite in 2 of 3 rows"):
         GeneratedRows.from_flow_inputs(trained, x)
-
-
-def test_an_unknown_class_has_near_matches(make_trained: MakeTrained) -> None:
-    trained = make_trained()
-    assert class_index(trained, trained.class_names[1]) == 1
-    with pytest.raises(UsageError, match="did you mean"):
-        class_index(trained, trained.class_names[1] + "x")
-
-
-def test_parts_are_concatenated_in_order_with_extra_columns(make_trained: MakeTrained) -> None:
-    trained = make_trained()
-    lots = [draw_samples(trained, 3, classes=[0], temperature=one, generator=seeded()) for one in (0.0, 0.5)]
-    made = GeneratedRows.concatenate(lots, {"temperature": [0.0, 0.5]})
-    assert made.rows.extras["temperature"].tolist() == [0, 0, 0, 0.5, 0.5, 0.5]
-    assert made.rows.ids.tolist() == ["1", "2", "3", "4", "5", "6"]
-    assert torch.equal(made.x, torch.cat([one.x for one in lots]))
-    assert made.log_density.tolist() == [*lots[0].log_density, *lots[1].log_density]
-    assert list(made.table())[:5] == ["id", "class", "log_density", "confidence", "temperature"]
 
 
 @pytest.mark.parametrize("kind", ["grey", "colour", "vector", "vector colour"])

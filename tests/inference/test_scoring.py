@@ -16,7 +16,7 @@ import torch
 from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.data.readers.base import Chunk, MemoryReader, RowReader
-from flowgmm_cli.errors import DataError, RunError, UsageError
+from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.inference.scores import OODRule, Scores
 from flowgmm_cli.inference.scoring import score
 from flowgmm_cli.scores.detector import Detector, fit_detector
@@ -210,25 +210,6 @@ def test_an_error_of_the_reader_comes_through(trained: TrainedModel) -> None:
         list(score(trained, reader))
 
 
-@pytest.mark.slow
-def test_several_processes_give_the_rows_of_one(trained: TrainedModel, tmp_path: Path) -> None:
-    trained.save(tmp_path)
-    rows, problems = spoiled(trained)
-    options: dict[str, Any] = {"scores": ("nll",), "space": "latent", "device": "cpu"}
-
-    def read() -> Chunks:
-        return Chunks(chunk_of(rows, problems=problems), chunk_of(own(trained), start=len(rows)))
-
-    single = whole(score(trained, read(), **options))
-    found = whole(score(trained, read(), **options, processes=2, folder=tmp_path))
-    assert found.ids.tolist() == single.ids.tolist()
-    assert found.problems == single.problems
-    assert np.allclose(found.log_density, single.log_density, atol=1e-5, equal_nan=True)
-    assert np.allclose(found.ood["nll"], single.ood["nll"], atol=1e-5, equal_nan=True)
-    with pytest.raises(DataError, match=r"x\.csv, "):
-        list(score(trained, read(), on_error="fail", processes=2, folder=tmp_path))
-
-
 # --- texts, notes, devices --------------------------------------------------------------------------------
 
 
@@ -250,14 +231,6 @@ def test_notes_are_printed_once_and_vectors_of_texts_are_not_cached(
     assert told == ["some cells are new"]
     assert len(contexts) == 6
     assert all(context.streaming for context in contexts)
-
-
-def test_unknown_scores_and_devices_are_usage_errors(trained: TrainedModel) -> None:
-    reader = MemoryReader(own(trained), "test")
-    with pytest.raises(UsageError, match="no score `nil`; did you mean `nll`"):
-        list(score(trained, reader, scores=("nil",)))
-    with pytest.raises(UsageError, match="auto, cpu or cuda"):
-        list(score(trained, reader, device="gpu"))
 
 
 def test_scores_of_a_model_without_them_are_an_error(make_trained: MakeTrained) -> None:

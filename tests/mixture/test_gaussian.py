@@ -278,21 +278,6 @@ def test_impossible_arguments_are_refused(shape: tuple[int, ...], words: Any, me
         GaussianMixture(torch.zeros(shape), **words)
 
 
-def test_changing_the_given_means_afterwards_changes_nothing() -> None:
-    means = torch.zeros(K, D)
-    gmm = GaussianMixture(means)
-    means += 1
-    assert not gmm.means.any()
-
-
-def test_printing_names_components_dimensions_and_covariance() -> None:
-    text = str(mixture(shared=True))
-    assert "classes=3, components=2, features=5, dims=3, covariance=isotropic, shared" in text
-    assert "features=2, learned" in text
-    single = GaussianMixture(torch.zeros(K, D), diagonal=True)
-    assert str(single) == "GaussianMixture(classes=3, features=5, covariance=diagonal)"
-
-
 @SHAPES
 @pytest.mark.parametrize("offset", [0.0, 1e3])
 def test_float32_rows_have_accurate_gradients(shared: bool, diagonal: bool, offset: float) -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -208,12 +206,6 @@ def test_kmeans_of_fewer_rows_than_clusters_is_an_error() -> None:
         kmeans_means(GMMConfig(means="kmeans", components=2), rows, seeded())
 
 
-def test_kmeans_of_equal_rows_has_finite_means() -> None:
-    rows = TrainingLatents(torch.ones(4, 2), torch.tensor([0, 1, 0, 1]), torch.ones(20, 2), 2, 2)
-    initial = kmeans_means(GMMConfig(means="kmeans"), rows, seeded())
-    torch.testing.assert_close(initial.means, torch.ones(2, 2))
-
-
 def moons(n: int = 400, per_class: int = 3) -> tuple[TrainingLatents, torch.Tensor]:
     """Two moons; the true classes are given in the order of the rows, labelled rows first."""
     features, truth = make_moons(n, noise=0.06, random_state=0)
@@ -272,15 +264,6 @@ def test_label_spreading_samples_from_very_many_rows(monkeypatch: pytest.MonkeyP
     assert torch.equal(x, again)
     assert x.shape != other.shape or not torch.equal(x, other)
     assert torch.equal(responsibilities[:6], rows.label_indicators)
-
-
-@pytest.mark.slow
-def test_label_spreading_of_forty_thousand_rows_takes_seconds() -> None:
-    x = torch.randn(40_000, 128, generator=seeded())
-    rows = TrainingLatents(x[:40], torch.arange(40) % 4, x[40:], 4, 128)
-    start = time.process_time()
-    label_spreading(rows, seeded())
-    assert time.process_time() - start < 15
 
 
 @pytest.mark.parametrize("components", [1, 2])

@@ -224,7 +224,3 @@ def test_every_built_in_is_a_proper_spec_of_its_kind(kind: str) -> None:
         assert spec.summary
         assert not spec.summary.endswith(".")
         assert all(field.description for field in spec.config.model_fields.values()), f"{kind} {name}"
-
-
-def test_there_are_built_ins_of_every_kind() -> None:
-    assert {*Builtins()} == {*SPEC_TYPES}

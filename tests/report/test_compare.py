@@ -107,18 +107,6 @@ def test_runs_without_test_rows_are_compared_on_their_cross_fitted_rows(awkward:
     assert comparison.tables()["results"].rows[0] == ["rows", "48 cross-fitted", "48 cross-fitted"]
 
 
-def test_bits_per_pixel_are_shown_if_both_runs_have_them(awkward: Run, other: Run) -> None:
-    for run, value in ((awkward, 3.25), (other, 3.5)):
-        names = [row[0] for row in compare([awkward, other]).tables()["results"].rows]
-        assert "bits per pixel" not in names
-        file = run.path / "eval" / "test.json"
-        evaluation = json.loads(file.read_text(encoding="utf-8"))
-        evaluation["metrics"]["bits_per_dim"] = value
-        file.write_text(json.dumps(evaluation), encoding="utf-8")
-    row = compare([awkward, other]).tables()["results"].rows[-1]
-    assert row == ["bits per pixel", "3.2500", "3.5000"]
-
-
 def test_the_page_is_self_contained_and_overlays_the_curves(awkward: Run, other: Run, tmp_path: Path) -> None:
     write_comparison(compare([awkward, other]), tmp_path / "c.html")
     text = (tmp_path / "c.html").read_text(encoding="utf-8")

@@ -8,7 +8,6 @@ from dataclasses import replace
 from unittest.mock import Mock
 from xml.etree import ElementTree
 
-import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -19,9 +18,7 @@ from scipy.stats import chi2
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics, classification_metrics, log_probabilities
 from flowgmm_cli.messages import escape_controls
 from flowgmm_cli.report.figures import (
-    class_colours,
     figure_style,
-    method_colours,
     new_axes,
     png,
     svg,
@@ -117,7 +114,7 @@ def test_of_many_classes_the_latent_space_shows_the_largest() -> None:
     assert len(svg(figure)) < 500_000
 
 
-@pytest.mark.parametrize("classes", [2, 10, 45, 80])
+@pytest.mark.parametrize("classes", [2, 45])
 def test_the_confusion_matrix_shows_shares_and_counts_for_few_classes(classes: int) -> None:
     metrics = make_metrics(classes)
     figure = confusion_figure(metrics)
@@ -199,11 +196,6 @@ def test_ellipses_are_the_projected_gaussians() -> None:
     wide = replace(rows, scales=2 * rows.scales)
     sizes = {(round(patch.width, 6), round(patch.height, 6)) for patch in latent_figure(wide).axes[0].patches}  # type: ignore[attr-defined]
     assert sizes == {(4.0, 4.0), (8.0, 8.0)}
-
-
-def test_the_plane_of_two_dimensions_is_the_plane_itself() -> None:
-    rows = latent(2, 4)
-    assert discriminant_plane(rows.z, rows.means).tolist() == np.eye(2).tolist()
 
 
 @pytest.mark.parametrize("classes", [2, 3, 6])
@@ -288,20 +280,6 @@ def test_the_axis_is_asinh_scaled_for_far_rows_only(outside: np.ndarray, scale: 
         f"b · {flagged:.1%} flagged",
         f"threshold {INSIDE.max():.4g}",
     ]
-
-
-def test_colours_differ_and_flowgmm_keeps_its_colour() -> None:
-    for count in (2, 10, 12, 30):
-        assert len(set(class_colours(count))) == count
-    assert method_colours(["flowgmm", "knn"])["flowgmm"] == method_colours(["mlp", "flowgmm"])["flowgmm"]
-
-
-def test_a_figure_does_not_change_matplotlib_settings() -> None:
-    before = dict(matplotlib.rcParams)
-    with figure_style():
-        figure, _ = new_axes(2, 1, "title")
-    assert size(png(figure))[0] > 200
-    assert dict(matplotlib.rcParams) == before
 
 
 def test_an_svg_keeps_text_as_text_and_rasterises_scatter_plots() -> None:

@@ -24,11 +24,6 @@ def test_rarity_of_held_out_values_is_their_rank() -> None:
     np.testing.assert_allclose(tail(np.array([2.5])), -np.log([3 / 5, 2 / 5]).mean())
 
 
-def test_equal_values_share_their_rank() -> None:
-    tail = Tail.fit(np.array([0.0, 0.0, 0.0, 1.0]))
-    np.testing.assert_allclose(tail(np.array([0.0])), -np.log(3 / 5))
-
-
 @pytest.mark.parametrize(
     ("law", "shape"), [(stats.expon(), 0.0), (stats.norm(), 0.0), (stats.genpareto(0.4), 0.4)]
 )

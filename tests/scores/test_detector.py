@@ -126,13 +126,6 @@ def test_rows_that_several_scores_store_are_saved_once(draw: Draw, gaussian: Mod
     assert sum(array.nbytes for array in both.values()) < size + rows + 200 * 8 * 4
 
 
-def test_the_same_generator_gives_the_same_detector(draw: Draw, gaussian: Model) -> None:
-    components = [component("latent_knn", rows=20), component("likelihood_ratio")]
-    first, second = (fit(components, draw, gaussian).state()[1] for _ in range(2))
-    for name, array in first.items():
-        np.testing.assert_array_equal(second[name], array)
-
-
 class Broken(ArrayScore):
     def __call__(self, rows: ScoreInputs) -> np.ndarray:
         return np.full(len(rows), np.nan)

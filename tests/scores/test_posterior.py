@@ -13,7 +13,6 @@ from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.scores import base
-from flowgmm_cli.scores.posterior import class_gaps
 
 ROWS = [[0.0, 0.0, 0.0], [2.0, 0.0, -1.0], [-900.0, -905.0, -910.0], [5.0, math.log(3.0), -math.inf]]
 
@@ -80,11 +79,6 @@ def test_entropy_of_a_nearly_certain_row_has_full_precision() -> None:
     expected = math.exp(-gap) * (1 + gap)  # to first order in exp(-gap)
     rows = inputs_from_logits([[0.0, -gap]])
     np.testing.assert_allclose(fit_score("entropy", rows)(rows), expected, rtol=1e-12)
-
-
-def test_gaps_are_the_distances_to_the_best_class() -> None:
-    rows = inputs_from_logits([[1.0, 4.0, -2.0]])
-    assert class_gaps(rows.latents.class_log_prob, 3.0).tolist() == [[1.0, 2.0]]
 
 
 def test_unknown_is_the_log_odds_of_the_nameless_components() -> None:

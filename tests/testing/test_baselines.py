@@ -90,6 +90,12 @@ def test_each_wrong_baseline_is_caught_by_the_check_that_names_it(case: str) -> 
     expect_caught(right, wrong, case)
 
 
-@pytest.mark.parametrize("name", Builtins()["baseline"])
+SECONDS = ("mlp", "extra_trees")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SECONDS)) for name in Builtins()["baseline"]],
+)
 def test_built_in_baselines_conform(name: str) -> None:
     assert failures(BaselineConformance, name) == []

@@ -164,8 +164,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, fails_after: int) -> None:
     monkeypatch.setattr(os, "fsync", fsync)
 
 
-@pytest.mark.parametrize("step_number", [3, 11])
-@pytest.mark.parametrize("files", [0, 1])
+@pytest.mark.parametrize(("step_number", "files"), [(3, 0), (11, 1)])
 def test_a_full_disk_keeps_the_last_checkpoint_and_leaves_no_rubbish(
     new_run: Any, same_outcome: Any, shared_run: Any, step_number: int, files: int
 ) -> None:

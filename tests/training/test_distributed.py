@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -143,25 +142,6 @@ def test_a_single_process_changes_nothing() -> None:
         group.barrier()
         assert torch.equal(x, torch.arange(6.0))
         assert group.broadcast_text("word") == "word"
-
-
-@pytest.mark.parametrize(
-    ("environ", "world_size", "is_main_process"),
-    [
-        ({}, 1, True),
-        ({"WORLD_SIZE": "1", "RANK": "0"}, 1, True),
-        ({"WORLD_SIZE": "2", "RANK": "0"}, 2, True),
-        ({"WORLD_SIZE": "2", "RANK": "1"}, 2, False),
-    ],
-)
-def test_the_environment_names_the_processes(
-    environ: Mapping[str, str], world_size: int, is_main_process: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("WORLD_SIZE", "RANK"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
-    assert (processes.world_size(), processes.is_main_process()) == (world_size, is_main_process)
 
 
 def test_processes_notice_the_end_of_their_launcher(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ import torch
 
 from flowgmm_cli.errors import InterruptedRunError
 from flowgmm_cli.metrics_log import read_metrics
-from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training.callbacks import Interrupt
 from flowgmm_cli.training.pipeline import train
 
@@ -28,15 +27,6 @@ def test_each_member_keeps_its_own_metrics_and_checkpoints(shared_run: Any) -> N
     assert [line["step"] for line in own] == [line["step"] for line in other]
     assert own != other
     assert (run.member(1).checkpoints / "last.safetensors").is_file()
-
-
-def test_an_ensemble_is_loaded_as_it_was_saved(shared_run: Any) -> None:
-    run, result = shared_run("ensemble=2")
-    loaded = TrainedModel.load(run.path)
-    assert float(loaded.model.temperature) == pytest.approx(result.calibration.temperature)
-    x = torch.randn(30, 2, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        assert torch.equal(loaded.model.posterior(x), result.trained.model.posterior(x))
 
 
 def test_an_ensemble_stopped_in_its_second_member_ends_as_if_it_had_not_been(

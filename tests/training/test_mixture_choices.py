@@ -14,12 +14,7 @@ from flowgmm_cli.trained_model import TrainedModel
 
 CHOICES = {
     "label spreading": ("prior.means=label_spreading",),
-    "k-means": ("prior.means=kmeans",),
-    "latent": ("prior.means=latent",),
-    "random": ("prior.means=random", "prior.separation=4"),
-    "simplex": ("prior.means=simplex",),
     "given": ("prior.means=given", "prior.points=[[-3, 0], [3, 0]]"),
-    "components": ("prior.components=2",),
     "diagonal components": (
         "prior.components=3", "prior.covariance=diagonal", "prior.means=kmeans",
         "prior.class_prior=estimated",

@@ -67,18 +67,6 @@ def test_trainings_side_by_side_end_as_those_one_after_the_other(
     assert [torch.get_num_threads(), *later] == [4, 4]  # threads that come later have all processors again
 
 
-def test_candidates_of_a_search_train_their_folds_side_by_side(
-    train_run: Any, watched: list[tuple[str, int]]
-) -> None:
-    search = "search={keep: 1, folds: 2, candidates: {plain: {}, wide: {flow.hidden: 24}}}"
-    _, first = train_run("alone", search, "run.jobs=1")
-    watched.clear()
-    _, other = train_run("beside", search, "run.jobs=2")
-    assert [count for _, count in watched] == [2, 2, 2, 2, 4]
-    scores, same = ([result.score for result in part.search.results] for part in (first, other))
-    assert scores == same
-
-
 def test_several_trainings_have_one_progress(train_run: Any) -> None:
     reports: dict[str, list[tuple[int, int, str]]] = {}
 

@@ -89,7 +89,6 @@ def test_a_single_training_reports_itself_only() -> None:
             "search 0/4 folds, then 2 models, calibration",
             "4 folds, 2 models, calibration",
         ),
-        (("ensemble=2", "calibration.method=none"), "train 0/2 models", "2 models"),
         ((), "train 0/1 models, then calibration", "1 model, calibration"),
     ],
 )

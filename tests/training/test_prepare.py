@@ -33,13 +33,6 @@ def test_a_note_counts_validation_labels_beyond_the_labelled_rows(moons: MakeRec
     assert "20 validation labels beyond the labelled rows" in data.describe()[1]
 
 
-def test_missing_splits_count_as_none(moons: MakeRecipe) -> None:
-    data = prepare(moons("data.split.val=0", "data.test_n=0", "data.split.test=0"), CONTEXT)
-    assert data.val is None
-    assert data.test is None
-    assert (data.counts()["val"], data.counts()["test"], data.counts()["train"]) == (0, 0, 200)
-
-
 def test_the_preprocessor_of_a_run_is_fitted_once(new_run: Callable[..., Run]) -> None:
     run = new_run("run", "data.transforms=[{use: standardise}]")
     first = prepare(run.recipe(), CONTEXT, run=run)

@@ -9,8 +9,6 @@ import torch
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.recipe.load import load_recipe
-from flowgmm_cli.runs import create_run
-from flowgmm_cli.training.pipeline import train
 from flowgmm_cli.training.prepare import PreparedData, prepare
 
 RECIPE = """\
@@ -121,10 +119,3 @@ def test_data_without_texts_has_no_views_of_texts(moons: Any, context: DataConte
     with pytest.raises(RecipeError, match="no column of the data holds texts") as caught:
         prepare(moons("data.views.strong=[{use: drop_words}]"), context)
     assert "data.text" in str(caught.value.hint)
-
-
-def test_a_run_with_views_of_texts_learns(texts: Any, context: DataContext, tmp_path: Path) -> None:
-    recipe = texts("train.epochs=20", "data.views.weak=[{use: drop_words, rate: 0.1}]")
-    result = train(recipe, create_run(recipe, argv=[], directory=tmp_path / "run"), context=context)
-    assert result.test is not None
-    assert result.test.metrics()["accuracy"] > 0.8

@@ -26,12 +26,6 @@ def test_a_constant_feature_and_a_single_row_are_only_centred() -> None:
     assert log_det.item() == 0
 
 
-def test_a_batch_without_rows_leaves_the_layer_uninitialised() -> None:
-    layer = ActNorm(3)
-    layer.initialise(torch.empty(0, 3))
-    assert not layer.initialised
-
-
 def test_image_channels_are_standardised_over_rows_and_pixels() -> None:
     layer = ActNorm(2)
     x = torch.randn(40, 2, 5, 3, generator=torch.Generator().manual_seed(0))

@@ -9,15 +9,6 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_a_conditioner_has_the_depth_of_its_argument() -> None:
-    widths = [
-        (layer.in_features, layer.out_features)
-        for layer in Conditioner(3, 4, hidden=8, depth=3, generator=seeded())
-        if isinstance(layer, torch.nn.Linear)
-    ]
-    assert widths == [(3, 8), (8, 8), (8, 8), (8, 4)]
-
-
 def test_only_the_last_layer_of_a_conditioner_starts_at_zero() -> None:
     net = Conditioner(30, 40, hidden=50, depth=2, generator=seeded())
     first, last = net[0], net[-1]
