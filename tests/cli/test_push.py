@@ -51,7 +51,7 @@ def test_a_pushed_run_predicts_the_same_bits(flowgmm: Any, hub: Hub, run: Path) 
     told = flowgmm("predict", address, "--data", "t.csv", "--save", "far.csv")
     assert f"({address}, commit {answer['commit'][:7]})" in told.err
     assert Path("near.csv").read_bytes() == Path("far.csv").read_bytes()
-    flowgmm("report", f"{address}@{answer['commit']}", "--save", "page.html")
+    flowgmm("runs", "show", f"{address}@{answer['commit']}")
 
     hub.requests.clear()
     flowgmm("predict", address, "--data", "t.csv", "--save", "again.csv", "--offline")

@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 
-def test_the_page_is_written_into_the_run(flowgmm: Any, run: Path) -> None:
+def test_the_page_is_written_into_the_run_with_results_of_other_commands(flowgmm: Any, run: Path) -> None:
+    Path("far.csv").write_text("x1,x2\n" + "50,-50\n" * 9, encoding="utf-8")
+    flowgmm("ood", "--out", "far.csv", "--quiet")
     outcome = flowgmm("report")
     assert outcome.out == f"{run / 'report.html'}\n"
-    assert (run / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert "The last comparison by" in page
     assert (run / "report" / "confusion.png").is_file()
     assert "without simpler methods: No baselines were fitted." in outcome.err
 
@@ -34,10 +38,3 @@ def test_rows_of_files_replace_the_test_rows(flowgmm: Any, run: Path) -> None:
     assert [warning["kind"] for warning in value["warnings"]] == ["few_test_rows", "flagged", "range"]
     assert value["warnings"][2]["text"].startswith("own.csv has other values than the training rows")
     assert not (run / "report.html").exists()
-
-
-def test_results_of_other_commands_are_shown(flowgmm: Any, run: Path) -> None:
-    Path("far.csv").write_text("x1,x2\n" + "50,-50\n" * 9, encoding="utf-8")
-    for words in (["ood", "--out", "far.csv"], ["report"]):
-        flowgmm(*words, "--quiet")
-    assert "The last comparison by" in (run / "report.html").read_text(encoding="utf-8")

@@ -119,10 +119,6 @@ def test_progress_is_reported_for_what_is_encoded(context):
     assert len(seen) > 2
 
 
-def test_no_texts_give_an_empty_matrix(context):
-    assert encode(Counting(), [], context).shape == (0, 3)
-
-
 def test_the_cache_folder_follows_the_environment(monkeypatch):
     monkeypatch.setenv("FLOWGMM_CACHE_DIR", "/a")
     assert user_cache_dir() == Path("/a")

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from flowgmm_cli.errors import PluginError, RecipeError, UsageError
 from flowgmm_cli.experiments.points import (
@@ -42,12 +40,6 @@ from flowgmm_cli.experiments.points import (
 )
 def test_commas_in_quotes_and_brackets_do_not_split(text: str, values: list[str]) -> None:
     assert split_values(text) == values
-
-
-@given(st.lists(st.integers() | st.lists(st.integers(), max_size=3), min_size=1, max_size=5))
-def test_lists_of_values_are_split_into_their_values(values: list[object]) -> None:
-    texts = [str(value) for value in values]
-    assert split_values(",".join(texts)) == texts
 
 
 def test_arguments_are_axes_or_fixed_overrides() -> None:
@@ -115,11 +107,6 @@ def test_invalid_lists_are_usage_errors_with_an_example(text: str, why: str) -> 
     assert why in caught.value.message
     assert caught.value.message.startswith(f"--seeds {text}:")
     assert "0..4" in str(caught.value.hint)
-
-
-def test_numbers_below_the_minimum_are_refused() -> None:
-    with pytest.raises(UsageError, match="1 is below 2"):
-        parse_integers("20,1", "--labels", minimum=2)
 
 
 def budget(point: Any) -> Any:
@@ -191,17 +178,6 @@ def test_keys_that_the_search_sets_are_no_axes(word: str) -> None:
     with pytest.raises(UsageError, match="the search of the recipe sets"):
         sweep_points("csv", read_grid(words), [0])
     assert len(sweep_points("csv", read_grid([*words, "search=null"]), [0])) == 2
-
-
-def test_the_error_names_all_invalid_combinations(moons_file: Path) -> None:
-    grid = read_grid(["flow.couplings=2,none", "train.lr=1e-3,-1"])
-    with pytest.raises(RecipeError) as caught:
-        sweep_points(str(moons_file), grid, [0])
-    text = "\n".join(caught.value.details)
-    assert "3 of 4 combinations are invalid; nothing was trained" in caught.value.message
-    assert "flow.couplings=none train.lr=1e-3" in text
-    assert "flow.couplings=2 train.lr=-1" in text
-    assert "flow.couplings=none train.lr=-1" in text
 
 
 def test_an_error_of_all_combinations_is_reported_once(moons_file: Path) -> None:

@@ -56,15 +56,6 @@ overlays:
     ]
 
 
-def test_only_the_chosen_overlays_are_checked_where_some_are(check: Check) -> None:
-    text = f"{BASE}overlays: {{one: {{flow.layers: 0}}, two: {{flow.layers: 2}}}}\n"
-    assert check(text, overlays=("two",)).flow.to_dict()["layers"] == 2
-    with pytest.raises(RecipeError, match=r"my\.yaml --overlay one has 1 problem"):
-        check(text, overlays=("one",))
-    with pytest.raises(RecipeError, match="no overlay `tow`; did you mean `two`"):
-        check(text, overlays=("tow",))
-
-
 def test_a_problem_outside_an_overlay_names_the_overlay(check: Check) -> None:
     text = "version: 1\ndata: {use: empty}\noverlays:\n  disk: {data.use: table}\n"
     with pytest.raises(RecipeError) as caught:

@@ -41,13 +41,6 @@ def recipe_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, B
     return recipes
 
 
-def test_sections_of_the_resolved_recipe_have_a_fixed_order(load: Any) -> None:
-    assert list(load(TEXT).to_dict()) == [
-        "version", "name", "data", "flow", "prior", "objective", "regularisers", "train", "checkpoint",
-        "calibration", "ensemble", "search", "ood", "run",
-    ]  # fmt: skip
-
-
 def test_the_resolved_recipe_loads_to_an_equal_recipe(
     load: Any, tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,11 +103,6 @@ def test_problems_of_plain_values_have_no_line(registry: Registry) -> None:
     assert caught.value.message == "model.json has 2 problems"
     places = [line.split()[:2] for line in caught.value.details]
     assert places == [["model.json", "zz"], ["model.json", "train.lr"]]
-
-
-def test_the_text_and_the_words_are_kept_as_given(load: Any, tmp_path: Path) -> None:
-    origin = load(TEXT, "train.epochs=3").origin
-    assert (origin.text, origin.overrides, origin.path) == (TEXT, ("train.epochs=3",), tmp_path / "my.yaml")
 
 
 def test_components_are_listed_at_any_depth(load: Any) -> None:

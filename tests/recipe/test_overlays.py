@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flowgmm_cli.errors import PluginError, RecipeError
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe.load import load_resolved, parse_resolved
 from flowgmm_cli.recipe.variants import vary
@@ -41,28 +40,6 @@ def overlay(*lines: str) -> str:
     """The recipe with an overlay `x`; its first entry is at line 10."""
     body = "".join(f"    {line}\n" for line in lines) or "    {}\n"
     return f"{BASE}overlays:\n  x:\n{body}"
-
-
-def test_an_overlay_changes_the_recipe_only_if_it_is_chosen(load: Any) -> None:
-    plain = load(TWO)
-    assert (plain.origin.overlays, list(plain.overlays)) == ((), ["cpu", "short"])
-    varied = load(TWO, overlays=["cpu"])
-    assert (varied.origin.overlays, varied.origin.overrides) == (("cpu",), ())
-    expected = plain.to_dict()
-    assert expected["flow"]["hidden"] == 16
-    expected["flow"]["hidden"] = 8
-    expected["train"] |= {"epochs": 3, "batch_size": 64}
-    assert varied.to_dict() == expected
-
-
-@pytest.mark.parametrize(
-    ("names", "words", "epochs"),
-    [(["cpu", "short"], [], 2), (["short", "cpu"], [], 3), (["cpu", "short"], ["train.epochs=7"], 7)],
-)
-def test_overlays_are_applied_in_their_order_and_before_the_words(
-    expect: Any, names: list[str], words: list[str], epochs: int
-) -> None:
-    expect({"train.epochs": epochs}, TWO, *words, overlays=names)
 
 
 def test_the_resolved_recipe_has_no_overlays(load: Any, registry: Registry, tmp_path: Path) -> None:
@@ -149,20 +126,11 @@ def test_mistakes_are_named_all_at_once_with_their_lines(problems: Any) -> None:
     assert rows[-1][1] == "train.batch_size"
 
 
-def test_a_word_can_mend_an_overlay(expect: Any) -> None:
-    expect({"train.epochs": 3}, overlay("train.epochs: many"), "train.epochs=3", overlays=["x"])
-
-
 @pytest.mark.parametrize("lines", [["train.lr: 1", "train: {lr: 2}"], ["flow: {layers: 2}", "flow.layers!:"]])
 def test_a_key_that_is_given_twice_is_refused(problems: Any, lines: list[str]) -> None:
     ((line, _, message),) = problems(overlay(*lines), overlays=["x"])
     assert line == "11"
     assert "is given twice; the first is at line 10" in message
-
-
-def test_an_unknown_component_is_a_matter_of_plugins(load: Any) -> None:
-    with pytest.raises(PluginError, match=r"my.yaml:10  flow.use .*did you mean `realnvp`"):
-        load(overlay("flow.use: realnpv"), overlays=["x"])
 
 
 @pytest.mark.parametrize(
@@ -182,14 +150,6 @@ def test_a_section_of_another_form_is_refused_in_any_case(
     ((actual_line, actual_key, message),) = problems(f"{BASE}{section}\n", overlays=chosen)
     assert (actual_line, actual_key) == (line, key)
     assert part in message
-
-
-def test_an_unknown_overlay_is_an_error_that_lists_the_overlays(load: Any) -> None:
-    with pytest.raises(RecipeError) as caught:
-        load(TWO, overlays=["cpu", "shrot"])
-    assert "my.yaml has no overlay `shrot`; did you mean `short`?; known: cpu, short" in caught.value.message
-    with pytest.raises(RecipeError, match=r"there is no overlay `cpu`: \S+my.yaml has no overlays"):
-        load(BASE, overlays=["cpu"])
 
 
 _VALUES: dict[str, st.SearchStrategy[Any]] = {

@@ -276,12 +276,12 @@ def test_tables_of_rows_and_classes_have_a_limit(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_calibration_keeps_no_second_table_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowgmm_cli.evaluation.calibration._LARGE_BLOCK", 2**16)
-    rows = np.arange(3000)
-    labels = rows % 500
-    scores = np.random.default_rng(0).normal(size=(3000, 500)).astype(np.float32)
+    monkeypatch.setattr("flowgmm_cli.evaluation.calibration._LARGE_BLOCK", 2**18)
+    rows = np.arange(6000)
+    labels = rows % 1000
+    scores = np.random.default_rng(0).normal(size=(6000, 1000)).astype(np.float32)
     scores[rows, labels] += 4
-    table = OutOfFold(scores, labels, rows, rows % 3, np.empty((1, 0, 500)), np.empty((3000, 0)))
+    table = OutOfFold(scores, labels, rows, rows % 3, np.empty((1, 0, 1000)), np.empty((6000, 0)))
     config = CalibrationConfig(noise=False)
     run(labels_of(8, 8, 8))  # imports
     tracemalloc.start()

@@ -1,7 +1,5 @@
 import json
-from pathlib import Path
 
-import datasets
 import numpy as np
 import pandas as pd
 import pytest
@@ -77,23 +75,6 @@ def test_texts_are_joined_and_features_stand_beside_them(context, write):
     assert train(data).columns["text"].tolist()[2] == "plain\nnull"
 
 
-def test_nothing_is_written_beside_the_file(context, write):
-    path = Path(write(HARD))
-    load(context, str(path), drop=["text"])
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
-
-
-def test_class_names_inside_a_parquet_file_are_used(context, tmp_path):
-    features = datasets.Features(
-        {"x": datasets.Value("int64"), "label": datasets.ClassLabel(names=["b", "a"])}
-    )
-    rows = datasets.Dataset.from_dict({"x": [1, 2, 3], "label": [0, 1, -1]}, features=features)
-    rows.to_parquet(str(tmp_path / "t.parquet"))
-    data = load(context, str(tmp_path / "t.parquet"))
-    assert data.class_names == ("a", "b")
-    assert train(data).labels.tolist() == [1, 0, -1]
-
-
 def test_lists_of_numbers_are_a_vector(context, write):
     lines = [{"v": [1, 2], "label": "a"}, {"v": [3.5, 4], "label": "b"}]
     data = load(context, write("\n".join(map(json.dumps, lines)), "t.jsonl"))
@@ -106,13 +87,6 @@ def test_json_lines_of_mixed_types_are_strings(context, write):
     data = load(context, write(content, "t.jsonl"))
     assert data.class_names == ("7", "a")
     assert np.array_equal(train(data).columns["x"], [1, 2, np.nan], equal_nan=True)
-
-
-def test_files_without_rows(context, write, tmp_path):
-    pd.DataFrame({"x": [1.0], "label": ["a"]}).iloc[:0].to_parquet(tmp_path / "t.parquet")
-    for path in (str(tmp_path / "t.parquet"), write("\n\n", "t.jsonl"), write("x,label\n")):
-        with pytest.raises(DataError, match="has no rows"):
-            load(context, path)
 
 
 def test_short_lines_blank_lines_and_a_trailing_delimiter(context, write):
@@ -130,14 +104,6 @@ def test_numbers_can_be_categories_and_columns_can_be_left_out(context, write):
     data = load(context, write("zip,x,y,label\n01,1,1,a\n10,2,2,b\n"), categorical=["zip"], drop=["y"])
     assert kinds(data) == {"zip": "category", "x": "numeric"}
     assert train(data).columns["zip"].tolist() == ["01", "10"]
-
-
-def test_the_index_that_pandas_writes_is_no_input(context, tmp_path):
-    path = tmp_path / "t.csv"
-    pd.DataFrame({"x": [4.0, 2.0, 8.0], "label": ["a", "b", "a"]}).to_csv(path)
-    data = load(context, str(path))
-    assert kinds(data) == {"x": "numeric"}
-    assert "left out `Unnamed: 0` (it counts the rows)" in data.notes[0]
 
 
 def test_test_columns_match_by_name_and_extra_columns_are_noted(context, write):
