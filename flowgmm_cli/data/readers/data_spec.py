@@ -30,19 +30,11 @@ def parse_spec(text: str, schema: InputSchema) -> Component:
     return parse_component(text, "data", source=SOURCE, defaults=defaults)
 
 
-def find_file(data: Component, split: str | None) -> str | None:
+def find_file(data: Component) -> str | None:
     """Return the file of a spec if it can be read in chunks; None if the source must load the rows."""
     config = data.config
     if isinstance(config, CsvConfig):
-        paths = {"test": config.test_path, "train": config.path, "val": config.val_path}
-        splits = [name for name, path in paths.items() if path is not None]
-        if split is not None and split not in splits:
-            raise RecipeError(
-                f"{SOURCE} has no split `{split}`{did_you_mean(split, splits)}",
-                details=[f"splits: {', '.join(splits)}"],
-                hint="the splits of `csv` are given by path, val_path and test_path",
-            )
-        return paths[split or splits[0]]
+        return config.path if config.test_path is None else config.test_path
     if isinstance(config, HfTextConfig):
         path = config.path[0] if isinstance(config.path, list) and len(config.path) == 1 else config.path
         if isinstance(path, str) and Path(path).expanduser().is_file():
@@ -75,20 +67,13 @@ def apply_spec(data: Component, schema: InputSchema) -> InputSchema:
     )
 
 
-def load_spec(
-    data: Component, schema: InputSchema, *, split: str | None, context: DataContext, chunk_rows: int
-) -> RowReader:
+def load_spec(data: Component, schema: InputSchema, context: DataContext) -> RowReader:
     """Load the rows of a spec into memory."""
     with translate_errors(f"the source `{data.use}`"):
         source: SourceData = build(data, context).load()
     for note in source.notes:
         context.note(note)
-    name = split or ("test" if "test" in source.splits else "train")
-    if name not in source.splits:
-        raise DataError(
-            f"{SOURCE} ({data.use}) has no split `{name}`{did_you_mean(name, source.splits)}",
-            details=[f"splits: {', '.join(source.splits)}"],
-        )
+    name = "test" if "test" in source.splits else "train"
     rows = source.splits[name]
     columns = {column.name: _convert_column(column, schema, source, rows) for column in schema.columns}
     index = schema.class_index
@@ -98,7 +83,6 @@ def load_spec(
     return MemoryReader(
         Rows(columns, labels, rows.ids),
         f"{data.use} ({name})",
-        chunk_rows=chunk_rows,
         unknown_labels={place: source.class_names[rows.labels[place]] for place in unknown},
     )
 

@@ -48,7 +48,6 @@ def open_rows(
     *,
     context: DataContext,
     format: str | None = None,
-    split: str | None = None,
     on_error: OnError = "fail",
     chunk_rows: int = 8192,
     keep: Sequence[str] = (),
@@ -57,11 +56,10 @@ def open_rows(
 
     Args:
         where: a file, a folder of tables, images or texts, `-` for standard input, or a data spec
-            `{use: csv, path: other.csv}`.
+            `{use: csv, path: other.csv}`, of which the test rows are read, if there are any.
         schema: the columns that the model reads.
         context: environment; its `note` receives every remark on the input once.
         format: one of `FORMATS`; by default given by the suffix, and csv for standard input.
-        split: split of a data spec; by default `test`, else `train`.
         on_error: policy for rows that cannot be read: raise an error, or record a problem.
         chunk_rows: maximum number of rows in a chunk; chunks of wide rows are shorter.
         keep: columns of a table to pass on, see `ReadOptions`.
@@ -76,7 +74,7 @@ def open_rows(
         )
     with translate_errors("the data spec" if where.lstrip().startswith("{") else where):
         options = ReadOptions(note_once(context), on_error, chunk_rows, keep)
-        return _open(where, schema, options, context, format=format, split=split)
+        return _open(where, schema, options, context, format)
 
 
 def _open(
@@ -84,22 +82,18 @@ def _open(
     schema: InputSchema,
     options: ReadOptions,
     context: DataContext,
-    *,
     format: str | None,
-    split: str | None,
 ) -> RowReader:
     if where.lstrip().startswith("{"):
         from flowgmm_cli.data.readers.data_spec import apply_spec, find_file, load_spec, parse_spec
 
         data = parse_spec(where, schema)
-        path = find_file(data, split)
+        path = find_file(data)
         schema = apply_spec(data, schema)
         if path is None:
             _require_table(options.keep, where)
-            return load_spec(data, schema, split=split, context=context, chunk_rows=options.chunk_rows)
+            return load_spec(data, schema, context)
         where = path
-    elif split is not None:
-        raise UsageError(f"{where} has no splits; only a data spec {{use: ...}} has")
     folder = Path(where).expanduser()
     is_folder = where != STDIN and folder.is_dir()
     if is_folder:

@@ -91,8 +91,6 @@ def test_files_of_unknown_types_and_missing_ones(rows, read, table, write, tmp_p
     assert read(rows(path, table, format="csv"))["x"] == [1]
     with pytest.raises(DataError, match=r"did you mean `t\.data`"):
         rows(tmp_path / "t.dat", table)
-    with pytest.raises(UsageError, match="no splits"):
-        rows(path, table, split="test")
 
 
 def test_a_csv_spec_names_columns_of_its_own(rows, read, texts, write):
@@ -108,14 +106,11 @@ def test_a_csv_spec_names_columns_of_its_own(rows, read, texts, write):
     assert (result["text"], result.labels) == (["why?"], [1])
 
 
-def test_a_spec_with_splits(rows, read, table, write):
+def test_of_a_spec_with_splits_the_test_rows_are_read(rows, read, table, write):
     train = write("x,colour,y\n1,red,2\n", "train.csv")
     test = write("x,colour,y\n3,red,2\n", "test.csv")
     spec = f"{{use: csv, path: '{train}', test_path: '{test}'}}"
     assert read(rows(spec, table))["x"] == [3]
-    assert read(rows(spec, table, split="train"))["x"] == [1]
-    with pytest.raises(RecipeError, match="no split `val`"):
-        rows(spec, table, split="val")
 
 
 def test_a_spec_of_another_source_is_loaded(rows, read):
@@ -129,8 +124,6 @@ def test_a_spec_of_another_source_is_loaded(rows, read):
     assert len(read(rows("{use: sklearn, name: two_moons, test_n: 30}", moons)).ids) == 30
     with pytest.raises(DataError, match="gives no column `pixels`"):
         rows("{use: sklearn, name: two_moons}", schema)
-    with pytest.raises(DataError, match="no split `val`"):
-        rows("{use: sklearn, name: two_moons}", moons, split="val")
 
 
 @pytest.mark.parametrize(
