@@ -26,7 +26,7 @@ class Reason:
         name: name of the column, with an index for an entry of a vector, or a word in quotes.
         value: the cell; None for a word.
         effect: loss of log-odds of the class, or gain in log-density, without it, in nats.
-        usual: value under which the row is likeliest, for an effect on the density.
+        usual: the likeliest value among rows that are alike otherwise, for an effect on the density.
     """
 
     name: str

@@ -1,10 +1,11 @@
 """Reasons of predictions: the cells and words behind a class, and those that make a row unlikely.
 
-A cell is replaced by usual values of its column, a word is left out, and the model scores the row again. The
-loss of log-odds between the first class and the second is the effect of the cell on the class. The gain in
-log-density by the best of the usual values is its effect on the density: how much likelier the row could be
-if this cell alone were another. The density is that of the flow's inputs: in the units of the columns, cells
-that many rows share would outweigh all others. Gradients choose the cells of wide tables.
+A cell is replaced by others, a word is left out, and the model scores the row again. The loss of log-odds
+between the first class and the second with the typical value of the column is the effect of the cell on the
+class. Its effect on the density is the gain in log-density, on average of the cells of the rows that are most
+alike in the other columns: values that are usual in such a row, not in the column alone. The density is that
+of the flow's inputs: in the units of the columns, cells that many rows share would outweigh all others.
+Gradients choose the cells of wide tables.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -25,16 +27,8 @@ from flowgmm_cli.inference.change import Change, Changer
 from flowgmm_cli.inference.explanation import Explanation, Reason, format_value
 from flowgmm_cli.trained_model import TrainedModel, encode
 
-_QUANTILES = (
-    0.5,
-    0.05,
-    0.2,
-    0.35,
-    0.65,
-    0.8,
-    0.95,
-)  # usual values of a column of numbers; the first is typical
-_MOST_CATEGORIES = 7
+_SIMILAR = 6  # rows whose cells replace a cell
+_MOST_SIMILAR = 3000  # training rows among which these are sought
 _MOST_CELLS = 128  # of a row that are replaced; gradients choose among more
 _MOST_WORDS = 100  # of a text that are left out
 _BATCH_ROWS = 8192
@@ -46,14 +40,18 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True)
 class _Cell:
-    """Usual values of a column of numbers or categories, or of an entry of a vector."""
+    """The typical value of a column of numbers or categories, or of an entry of a vector."""
 
     column: Column
     name: str
     entry: int | None  # of a vector
     place: slice  # in the feature matrix
-    features: Floats  # of the usual values `(C, d)`, the typical one first
-    texts: tuple[str, ...]
+    features: Floats  # of the typical value `(d,)`
+
+    def describe(self, rows: Rows, row: int) -> str:
+        """Return the cell of a row as text."""
+        value = rows.columns[self.column.name][row]
+        return format_value(self.column, value if self.entry is None else value.reshape(-1)[self.entry])
 
 
 class Explainer:
@@ -83,7 +81,7 @@ class Explainer:
             cell
             for column, place in self.encoder.layout
             if column.kind != "text"
-            for cell in self._usual_values(column, place, rows)
+            for cell in self._typical_values(column, place, rows)
         ]
 
     @property
@@ -95,33 +93,35 @@ class Explainer:
         from sklearn.neighbors import NearestNeighbors
 
         rows = rows.take(np.arange(0, len(rows), -(-len(rows) // _MOST_NEIGHBOURS)))
-        split, refused = self.trained.preprocessor.apply_valid(rows, context)
+        split, refused = self.trained.preprocessor.apply_valid(rows, context, with_inputs=True)
         latents = encode(self.trained.model, split.x)
         density = latents.log_prob().numpy()
         ordinary = density >= np.quantile(density, _ORDINARY)
-        self.ids = np.delete(rows.ids, list(refused))[ordinary].astype(str).astype(object)
+        rows = rows.take(np.delete(np.arange(len(rows)), list(refused))[ordinary])
+        self.ids = rows.ids.astype(str).astype(object)
         self.neighbours = NearestNeighbors(n_neighbors=1).fit(latents.z.numpy()[ordinary])
+        some = np.arange(0, len(rows), -(-len(rows) // _MOST_SIMILAR))
+        features = np.asarray(cast(Tensor, split.inputs), np.float64)[ordinary][some]
+        spread = features.std(axis=0)
+        self.similar, self.features = rows.take(some), features
+        self.spread = np.where(spread > 0, spread, 1.0)
 
-    def _usual_values(self, column: Column, place: slice, rows: Rows) -> Iterator[_Cell]:
+    def _typical_values(self, column: Column, place: slice, rows: Rows) -> Iterator[_Cell]:
         cells = rows.columns[column.name]
         if column.kind == "category":
             names, counts = np.unique(as_strings(cells), return_counts=True)
-            values = names[np.argsort(-counts, kind="stable")[:_MOST_CATEGORIES]].astype(object)
-            values[values == ""] = None
-            texts = tuple("" if value is None else str(value) for value in values)
-            yield _Cell(column, column.name, None, place, self._encode(column, values), texts)
+            value = np.array([names[counts.argmax()] or None], dtype=object)
+            yield _Cell(column, column.name, None, place, self._encode(column, value)[0])
             return
         numbers = np.asarray(cells, np.float64).reshape(len(cells), -1)
         for entry, values in enumerate(numbers.T):
             known = values[np.isfinite(values)]
-            usual = np.quantile(known if len(known) else [0.0], _QUANTILES, method="nearest")
-            usual = usual[np.sort(np.unique(usual, return_index=True)[1])]
-            texts = tuple(format_value(column, value) for value in usual)
+            typical = np.quantile(known if len(known) else [0.0], [0.5], method="nearest")
             if not column.shape:
-                yield _Cell(column, column.name, None, place, self._encode(column, usual), texts)
+                yield _Cell(column, column.name, None, place, self._encode(column, typical)[0])
             else:
                 own = slice(place.start + entry, place.start + entry + 1)
-                yield _Cell(column, f"{column.name}[{entry}]", entry, own, usual[:, None], texts)
+                yield _Cell(column, f"{column.name}[{entry}]", entry, own, typical)
 
     def _encode(self, column: Column, cells: Array) -> Floats:
         count = len(cells)
@@ -165,33 +165,43 @@ class Explainer:
     def _explain_cells(
         self, rows: Rows, features: Floats, base: tuple[Floats, Floats, Ints]
     ) -> tuple[list[list[Reason]], list[list[Reason]]]:
-        """Replace cells of rows by usual values, with the measures of the rows as they are."""
+        """Replace cells of rows by others, with the measures of the rows as they are."""
+        from scipy.spatial.distance import cdist
+
         _, density, _ = base
         why: list[list[Reason]] = [[] for _ in range(len(rows))]
         why_ood: list[list[Reason]] = [[] for _ in range(len(rows))]
         chosen = self._choose_cells(features, base)
+        scaled, others = features / self.spread, self.features / self.spread
+        distances = cdist(scaled, others, "sqeuclidean") if self.cells else np.empty((0, 0))
         for number, cell in enumerate(self.cells):
-            places, count = np.flatnonzero(chosen[:, number]), len(cell.features)
+            places = np.flatnonzero(chosen[:, number])
             if not len(places):
                 continue
+            own = cdist(scaled[places, cell.place], others[:, cell.place], "sqeuclidean")
+            last = min(_SIMILAR, len(others)) - 1
+            similar = np.argpartition(distances[places] - own, last, axis=1)[:, : last + 1]
+            values = self.features[similar][:, :, cell.place]
+            values = np.concatenate([np.broadcast_to(cell.features, values[:, :1].shape), values], axis=1)
+            count = values.shape[1]
             effects, densities = [], []
             for part in iterate_batches(len(places) * count, _BATCH_ROWS):
                 index, value = np.divmod(np.arange(part.start, part.stop), count)
                 changed = features[places[index]]
-                changed[:, cell.place] = cell.features[value]
+                changed[:, cell.place] = values[index, value]
                 loss, new = self._compare(changed, places[index], base)
                 effects.append(loss)
                 densities.append(new)
             losses = np.concatenate(effects).reshape(-1, count)[:, 0]
-            by_value = np.concatenate(densities).reshape(-1, count)
-            best = by_value.argmax(1)
-            gains = by_value[np.arange(len(places)), best] - density[places]
-            cells = rows.columns[cell.column.name]
+            by_value = np.concatenate(densities).reshape(-1, count)[:, 1:]
+            gains = np.logaddexp.reduce(by_value, axis=1) - np.log(count - 1) - density[places]
+            best = np.take_along_axis(similar, by_value.argmax(1)[:, None], 1)[:, 0].tolist()
             for place, loss, gain, usual in zip(places.tolist(), losses, gains, best, strict=True):
-                own = cells[place] if cell.entry is None else cells[place].reshape(-1)[cell.entry]
-                text = format_value(cell.column, own)
+                text = cell.describe(rows, place)
                 why[place].append(Reason(cell.name, text, float(loss)))
-                why_ood[place].append(Reason(cell.name, text, float(gain), cell.texts[usual]))
+                why_ood[place].append(
+                    Reason(cell.name, text, float(gain), cell.describe(self.similar, usual))
+                )
         return why, why_ood
 
     def _compare(
@@ -215,7 +225,7 @@ class Explainer:
         gradients = self._gradients(features, base[2])
         size = np.zeros((len(gradients), *chosen.shape))
         for number, cell in enumerate(self.cells):
-            distance = features[:, cell.place] - cell.features[0]
+            distance = features[:, cell.place] - cell.features
             size[:, :, number] = np.abs((gradients[:, :, cell.place] * distance).sum(2))
         chosen[:] = False
         for values in size:

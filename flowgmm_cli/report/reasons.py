@@ -15,8 +15,8 @@ ROWS = 4  # doubtful rows, and unlikely ones
 _CAPTIONS = {
     "why": "The {} between two classes: loss in the log-odds of the predicted class against the second one "
     "without a cell or word, in nats.",
-    "why_ood": "The {} with the lowest density: gain in log-density with the usual value, or without the "
-    "word, in nats.",
+    "why_ood": "The {} with the lowest density: gain in log-density with the cells of rows that are alike "
+    "otherwise, or without the word, in nats.",
 }
 
 
@@ -29,7 +29,7 @@ def reasons_section(context: ReportContext) -> Iterator[Part]:
     statistics = compute_row_statistics(context.trained.model, validation.encoded, validation.rows.labels)
     explainer = Explainer(context.trained, context.rows.train, context.data_context)
     yield Paragraph(
-        "A cell is replaced by usual values of its column, or a word is left out, and the model predicts "
+        "A cell is replaced by others of its column, or a word is left out, and the model predicts "
         "again. `flowgmm predict --why` does so for every row."
     )
     unlikely = np.argsort(validation.encoded.latents.log_prob().numpy(), kind="stable")[:ROWS]

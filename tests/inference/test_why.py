@@ -80,8 +80,10 @@ def test_effects_are_those_of_replaced_cells_and_left_out_words(mixed: Any) -> N
                 effect = odds - (new[place, first] - new[place, second])
                 if not sign:
                     effect = new_density[place] - density[place]
-                tolerance = 2e-2 if not sign and name == "size" else 1e-3  # `usual` has four digits
-                assert reason.effect == pytest.approx(effect, abs=tolerance)
+                if sign or name == "body":
+                    assert reason.effect == pytest.approx(effect, abs=1e-3)
+                else:  # the density is the mean of six, of which `usual` is the largest; it has four digits
+                    assert -2e-2 <= effect - reason.effect <= np.log(6) + 2e-2
     names = {reason.name for row in (*result.why, *result.why_ood) for reason in row}
     assert {"size", "colour"} <= names
     assert any(name.startswith("'") for name in names)
