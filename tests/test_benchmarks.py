@@ -211,6 +211,31 @@ def test_a_point_of_an_open_pile_is_computed_once(
     assert file.stat().st_mtime_ns == stamp
 
 
+@pytest.mark.slow
+def test_sets_of_flowgmm_stand_beside_those_of_split_conformal_prediction(
+    load_benchmark: Callable[[str], Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    coverage = load_benchmark("coverage")
+    assert coverage.split_threshold(np.linspace(0.05, 0.95, 19)) == pytest.approx(0.1)
+    assert coverage.split_threshold(np.full(8, 0.5)) == 0  # too few
+    monkeypatch.setattr(coverage, "SHORT", ("train.epochs=2", "calibration.folds=2"))
+    argv = ["coverage.py", "--only", "digits", "--seeds", "3", "--split", "3", "--work", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", argv)
+    coverage.main()
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("| digits | 50 | 1 | ")
+    (point,) = json.loads((tmp_path / "results.json").read_text())["points"]
+    assert point["split_flowgmm"]["labels"] == point["split_logistic"]["labels"] == 25
+    assert point["flowgmm"]["labels"] == 50
+    assert point["split_logistic"]["coverage"] > 0.7
+    monkeypatch.setattr(sys, "argv", [*argv, "--report"])
+    coverage.main()
+    assert capsys.readouterr().out.splitlines()[-1] == line
+
+
 def test_every_pile_is_a_valid_recipe(open_piles: Any, tmp_path: Path) -> None:
     for pile in open_piles.PILES:
         recipe = load_recipe(pile.recipe, [word.format(folder=tmp_path) for word in pile.words])
