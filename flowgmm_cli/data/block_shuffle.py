@@ -57,6 +57,7 @@ class BlockShuffle:
         self._block_rows = max(1, self._depth // _BLOCKS, min(self._depth, _MIN_BLOCK_BYTES // row_bytes))
         self._epoch = -1
         self._ready: dict[tuple[int, int], Future[Tensor]] = {}
+        self._free: list[Tensor] = []  # memory of dropped buffers; new memory costs as much time as reading
         self._stopped = threading.Event()
         self._thread: ThreadPoolExecutor | None = None
 
@@ -79,7 +80,8 @@ class BlockShuffle:
             if (epoch, buffer) not in self._ready:
                 self._require((epoch, buffer))
             part = slice(max(first - buffer * size, 0), first + share - buffer * size)
-            parts.append(self._ready[epoch, buffer].result()[part])
+            # clone, because the memory of the buffer is used again
+            parts.append(self._ready[epoch, buffer].result()[part].clone())
         ahead = (epoch, buffers.stop) if buffers.stop < self._buffers else (epoch + 1, 0)
         self._require((epoch, buffers[-1]), ahead)
         return torch.cat(parts) if len(parts) > 1 else parts[0]
@@ -90,12 +92,15 @@ class BlockShuffle:
         if self._thread is not None:
             self._thread.shutdown(wait=True, cancel_futures=True)
         self._ready.clear()
+        self._free.clear()
         self._thread = None
 
     def _require(self, *keys: tuple[int, int]) -> None:
         """Start reading the buffers (epoch, index) that are missing, and drop all others."""
         for key in [key for key in self._ready if key not in keys]:
-            self._ready.pop(key).cancel()
+            dropped = self._ready.pop(key)
+            dropped.cancel()
+            dropped.add_done_callback(self._recycle)
         for key in keys:
             if key not in self._ready:
                 if self._thread is None:
@@ -103,13 +108,20 @@ class BlockShuffle:
                     self._thread = ThreadPoolExecutor(1, thread_name_prefix="rows")
                 self._ready[key] = self._thread.submit(self._fill, *key)
 
+    def _recycle(self, dropped: Future[Tensor]) -> None:
+        if not dropped.cancelled() and not dropped.exception():
+            self._free.append(dropped.result())
+
     def _fill(self, epoch: int, buffer: int) -> Tensor:
         """Read the rows of a buffer; runs in the thread, one at a time."""
         self._plan(epoch)
         lanes = range(self._rank, self._lanes, self._world_size)
         first = buffer * self._depth
         depth = min(self._depth, self._lane_rows - first)
-        rows = np.empty((self._depth * len(lanes), self._store.width), dtype=self._store.dtype)
+        if self._free:
+            rows = self._free.pop().numpy()
+        else:
+            rows = np.empty((self._depth * len(lanes), self._store.width), dtype=self._store.dtype)
         for index, lane in enumerate(lanes):
             order = np.random.default_rng([derive_seed(self._seed, "order", epoch), buffer, lane])
             targets = order.permutation(depth) * len(lanes) + index
