@@ -159,7 +159,7 @@ def predict(
 
     --coverage and --min-confidence rest on labels that folds or a validation split have held out in training.
 
-    --why replaces each cell by usual values of its column, leaves each word out, and predicts again. Effects
+    --why replaces each cell by others of its column, leaves each word out, and predicts again. Effects
     are in nats. It reads the run's own rows.
 
     Examples: flowgmm predict --data new.csv --save out.csv · flowgmm predict --data new.csv --with all ·

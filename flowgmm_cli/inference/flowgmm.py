@@ -159,7 +159,7 @@ class FlowGMM:
     def explain(self, data: RowsLike | None = None, *, on_error: OnError = "keep") -> Explanation:
         """Find the columns or words behind the class and the density of each row; see `Explanation`.
 
-        The usual values of columns are those of the run's own rows, which are read.
+        Cells are compared with those of the run's own rows, which are read.
         """
         from flowgmm_cli.inference.discovery import CollectingReader
         from flowgmm_cli.inference.why import Explainer
