@@ -211,13 +211,14 @@ def read_array_images(
         names = names or read_class_names(file.arrays)
     splits = {}
     for split, (x, y) in stored.items():
+        pixels = x.load(mapped=True)  # fails if a damaged file only claims its rows, before labels are made
         if y is not None:
             labels = read_array_labels(x, y, names)
         else:
             labels = np.full(x.shape[0], None)
             key = "data.y" if split == "train" else f"data.y_{split}"
             note(f"{x.where} has no labels" + ("" if x.format == "IDX" else f"; {key} can name them"))
-        splits[split] = ImageSplit(x.load(mapped=True), labels, row_ids(split, x.shape[0]))
+        splits[split] = ImageSplit(pixels, labels, row_ids(split, len(pixels)))
     return splits, names
 
 

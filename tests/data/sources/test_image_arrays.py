@@ -1,6 +1,7 @@
 import gzip
 import os
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -81,6 +82,18 @@ def test_labels_of_another_length(load, idx, tmp_path):
 def test_idx_files_of_numbers_are_no_images(load, idx):
     with pytest.raises(DataError, match="must hold images"):
         load(idx("train-labels-idx1-ubyte", LABELS))
+
+
+def test_rows_that_a_file_only_claims_take_no_memory(load, tmp_path):
+    claimed = 2**22
+    (tmp_path / "a.idx").write_bytes(struct.pack(">HBB3I", 0, 8, 3, claimed, 1, 1) + bytes(9))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="ends after row 9"):
+            load(tmp_path / "a.idx")
+        assert tracemalloc.get_traced_memory()[1] < 4 * claimed  # pixels of a byte, but no label of each
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
