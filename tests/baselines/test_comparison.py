@@ -48,7 +48,9 @@ def test_held_out_rows_are_predicted_without_their_labels(digits: Any) -> None:
         np.testing.assert_allclose(result.cross_fitted[own[:80]], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", list(SPECS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "mlp")) for name in SPECS]
+)
 def test_settings_of_a_fold_are_chosen_by_the_labels_of_the_others(digits: Any, name: str) -> None:
     x, y, folds = digits
     labels = np.where(folds >= 0, y, -1)

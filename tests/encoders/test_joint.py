@@ -94,9 +94,10 @@ def test_other_values_are_refused(value):
         load_recipe("text", [*WORDS, f"data.encoder={value}"])
 
 
-def test_encoding_does_not_import_scikit_learn():
+def test_encoding_does_not_import_scikit_learn_and_leaves_the_root_logger_alone():
     code = (
-        "import sys; from flowgmm_cli.encoders.tfidf_svd import TfidfSvdEncoder as E\n"
+        "import sys, logging; before = logging.root.level, list(logging.root.handlers)\n"
+        "from flowgmm_cli.encoders.tfidf_svd import TfidfSvdEncoder as E\n"
         "from flowgmm_cli.encoders.specs import TfidfSvdConfig\n"
         "from flowgmm_cli.api import DataContext\n"
         "from flowgmm_cli.data.preprocessor import encoder_factory\n"
@@ -106,6 +107,7 @@ def test_encoding_does_not_import_scikit_learn():
         "import numpy as np; encoder = E(TfidfSvdConfig(dim=1, ngrams=[1, 1]))\n"
         "encoder.load_state({'vocabulary': ['a']}, {'idf': np.ones(1), 'components': np.ones((1, 1))})\n"
         "assert encoder.encode(['a a', 'b']).tolist() == [[1.0], [0.0]]\n"
-        "assert not {'sklearn', 'pandas', 'datasets'} & set(sys.modules)"
+        "assert not {'sklearn', 'pandas', 'datasets'} & set(sys.modules)\n"
+        "assert 'wordllama' in sys.modules and (logging.root.level, logging.root.handlers) == before"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

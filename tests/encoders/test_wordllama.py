@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,14 +35,3 @@ def test_state_names_the_model_and_that_of_another_model_is_refused(encoder):
     encoder.load_state(json.loads(json.dumps(values)), {})
     with pytest.raises(DataError, match="other_model"):
         encoder.load_state(values | {"model": "other_model"}, {})
-
-
-def test_the_root_logger_is_left_alone():
-    code = (
-        "import logging; before = logging.root.level, list(logging.root.handlers)\n"
-        "from flowgmm_cli.encoders.wordllama import WordLlamaEncoder\n"
-        "from flowgmm_cli.encoders.specs import WordLlamaConfig\n"
-        "WordLlamaEncoder(WordLlamaConfig(dim=64))\n"
-        "assert (logging.root.level, logging.root.handlers) == before, logging.root.handlers"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -275,6 +275,7 @@ def test_tables_of_rows_and_classes_have_a_limit(monkeypatch: pytest.MonkeyPatch
     assert len(sample_unlabelled(labels)) <= min(2000, 2**21 // (4 * classes))
 
 
+@pytest.mark.slow
 def test_a_calibration_keeps_no_second_table_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flowgmm_cli.evaluation.calibration._LARGE_BLOCK", 2**18)
     rows = np.arange(6000)

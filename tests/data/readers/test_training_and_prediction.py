@@ -90,7 +90,7 @@ def odd_tables(draw):
     return text.encode(encoding), delimiter, encoding
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(table=odd_tables(), block=st.sampled_from([20, 2**20]), named=st.booleans())
 @example(table=(b'name,c,t,kind\n1,"a,b,a\n2,a,b,a\n3,a"",b,a\n', ",", "utf-8"), block=2**20, named=False)
 def test_odd_csv_and_tsv_files(tmp_path, monkeypatch, table, block, named):
@@ -115,7 +115,7 @@ VALUE = st.one_of(
 )
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     rows=st.lists(
         st.one_of(
