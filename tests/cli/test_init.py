@@ -134,3 +134,9 @@ def test_mistakes_are_reported(
     outcome = flowgmm("init", *words, code=code)
     assert text in outcome.err
     assert not Path("my table.yaml").exists()
+
+
+def test_a_table_without_inputs_is_refused(flowgmm: Any) -> None:
+    save("t.csv", [["id", "y"], *([str(row), "ab"[row % 2]] for row in range(40))])
+    outcome = flowgmm("init", "t.csv", "--label", "y", code=5)
+    assert "id: it counts the rows" in outcome.err

@@ -98,3 +98,8 @@ def test_a_closed_stream_is_no_failure(tmp_path: Path, stream: str) -> None:
 def test_a_folder_that_was_removed_is_a_usage_error(tmp_path: Path) -> None:
     done = shell(f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir ../gone; flowgmm train digits", code=2)
     assert done.err == "error: the current folder has been removed\n\nhint: cd to another folder first\n"
+
+
+def test_the_version_is_printed(flowgmm: Any) -> None:
+    outcome = flowgmm("--version")
+    assert outcome.out.startswith("flowgmm 0.")

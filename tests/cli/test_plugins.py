@@ -247,3 +247,8 @@ def test_a_run_is_used_without_its_regulariser_and_resumed_with_it(
         outcome = flowgmm(*line.split())
         assert "is used without the regulariser `gini-py/gini`" in outcome.err, line
     assert "regulariser `gini`" in flowgmm("train", "--resume", "runs/latest", code=4).err
+
+
+def test_every_data_source_is_described(flowgmm: Any) -> None:
+    for row in flowgmm("plugins", "list", "--kind", "data", "--json").json["plugins"]:
+        assert row["summary"] in flowgmm("plugins", "describe", row["name"]).out

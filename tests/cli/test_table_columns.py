@@ -135,7 +135,7 @@ def test_some_columns_are_kept_by_predict_embed_and_ood(
     data, out = str(folder / "t.csv"), str(tmp_path / "o.csv")
     towns = [row["town"] for row in read_rows(data)]
     for words in (
-        ["predict", run, "--data", data],
+        ["predict", run, "--data", data, "--processes", "2"],
         ["embed", run, "--data", data],
         ["ood", run, "--out", data, "--in", data, "--alone"],
     ):

@@ -254,3 +254,10 @@ def test_a_flow_learns_a_distribution_of_images(name: str, extra: dict[str, Any]
         nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
         optimiser.step()
     assert bits().item() < before / 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_printed_flow_shows_its_layers(name: str) -> None:
+    text = repr(make(name, (1, 8, 8), dequantisation="variational"))
+    for part in ("latent_sizes=(32, 32)", "Logit(alpha=0.05)", "levels=256", "features=4", "scale_limit=2"):
+        assert part in text

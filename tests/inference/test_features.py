@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from flowgmm_cli.errors import UsageError
 from flowgmm_cli.inference.features import FlowLayers, perturb_channel, perturbation_mask
 
 AMOUNTS = (-2.0, 0.0, 2.0)
@@ -75,3 +76,17 @@ def test_a_bump_decreases_around_its_site() -> None:
     assert float(perturbation_mask(layer, "bump").argmax()) == 3 * 9 + 4
     assert perturbation_mask(layer, "channel").sum() == 54
     assert perturbation_mask((5,), "bump").shape == ()
+
+
+@pytest.mark.parametrize(
+    ("number", "channel", "site", "says"),
+    [(99, 0, None, "--layer is 99"), (1, 1, None, "--channel is 1"), (1, 0, (8, 0), "outside")],
+)
+def test_unknown_layers_channels_and_sites_are_usage_errors(
+    make_imaged: Any, number: int, channel: int, site: tuple[int, int] | None, says: str
+) -> None:
+    imaged = make_imaged("grey")
+    with pytest.raises(UsageError, match=says):
+        perturb_channel(
+            FlowLayers(imaged.trained), imaged.x, number, channel, [0], reference=imaged.x, site=site
+        )

@@ -292,3 +292,11 @@ def test_float32_rows_have_accurate_gradients(shared: bool, diagonal: bool, offs
     exact = torch.autograd.grad(log_normal(*exact_inputs), exact_inputs, weights.double())
     for grad, expected in zip(grads, exact, strict=True):
         assert (grad - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_printing_names_components_dimensions_and_covariance() -> None:
+    text = str(mixture(shared=True))
+    assert "classes=3, components=2, features=5, dims=3, covariance=isotropic, shared" in text
+    assert "features=2, learned" in text
+    single = GaussianMixture(torch.zeros(K, D), diagonal=True)
+    assert str(single) == "GaussianMixture(classes=3, features=5, covariance=diagonal)"

@@ -152,3 +152,9 @@ def test_malformed_words_are_refused_with_the_form(word: str) -> None:
 def test_words_that_cannot_be_applied_are_refused(load: Any, word: str, reason: str) -> None:
     with pytest.raises(RecipeError, match=reason):
         load(BASE, word)
+
+
+def test_all_words_that_cannot_be_applied_are_named(load: Any) -> None:
+    with pytest.raises(RecipeError, match="the command line has 2 problems") as caught:
+        load(BASE, "train.epochs", "flow.layer!")
+    assert len(caught.value.details) == 2
