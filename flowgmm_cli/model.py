@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from flowgmm_cli.api import Latents, iterate_batches
 from flowgmm_cli.mixture.gaussian import GaussianMixture
+from flowgmm_cli.mixture.unknown_head import UnknownHead
 
 _BLOCK = 2**22  # entries of a temporary tensor; 32 MiB
 
@@ -55,9 +56,6 @@ class Model(nn.Module):
         See `GaussianMixture.sample` for the arguments; the figures of the paper use `temperature` 0.25.
         """
         parts, device = self.parts, generator.device
-        if classes is None and self.unknown:
-            weights = self.class_prior().to(device)
-            classes = torch.multinomial(weights, n, replacement=True, generator=generator)
         index = (
             torch.randint(len(parts), (n,), generator=generator, device=device) if len(parts) > 1 else None
         )
@@ -108,27 +106,14 @@ class Model(nn.Module):
 
     @property
     def unknown(self) -> int:
-        """Number of nameless components, M."""
-        return self.parts[0].nameless
-
-    def p_unknown(self, latents: Latents) -> Tensor:
-        r"""Probability that rows are of an unknown kind, `(N,)`; 0 without nameless components.
-
-        .. math:: \sum_{m} \mathrm{softmax}(\log p(x, \cdot) / T)_m
-
-        over the nameless components m, with all components in the softmax and `temperature` T.
-        """
-        if latents.unknown_log_prob is None:
-            return torch.zeros_like(latents.log_det)
-        joint = latents.joint_log_prob / self.temperature.to(latents.joint_log_prob.device)
-        return torch.softmax(joint, dim=1)[:, latents.class_log_prob.shape[1] :].sum(1)
+        """Number of unknown kinds that the model knows of, M."""
+        head = self.parts[0].head
+        return 0 if head is None else head.count
 
     @torch.no_grad()
     def class_prior(self) -> Tensor:
         """Class weights `(K,)` with sum 1; the mean over the parts."""
-        weights = torch.stack([part.mixture.log_weights.exp() for part in self.parts]).mean(0)
-        named = weights[: len(weights) - self.unknown]
-        return named / named.sum() if self.unknown else named
+        return torch.stack([part.mixture.log_weights.exp() for part in self.parts]).mean(0)
 
     def embed(self, x: Tensor) -> Tensor:
         """Latent vectors `(N, D)`."""
@@ -142,7 +127,7 @@ class FlowMixture(Model):
     Args:
         flow: maps rows `(N, *shape)` to latents `(N, D)` and back (`flowgmm_cli.api.Flow`).
         mixture: the latent distribution.
-        nameless: number of the mixture's last classes that stand for unknown kinds, M.
+        head: gives rows their log-odds of an unknown kind; None if there are no such kinds.
 
     Examples:
         >>> from flowgmm_cli.flows.realnvp import RealNVP
@@ -152,28 +137,23 @@ class FlowMixture(Model):
         torch.Size([5, 2])
     """
 
-    def __init__(self, flow: nn.Module, mixture: GaussianMixture, nameless: int = 0) -> None:
+    def __init__(self, flow: nn.Module, mixture: GaussianMixture, head: UnknownHead | None = None) -> None:
         super().__init__()
         self.flow: Any = flow
         self.mixture = mixture
-        self.nameless = nameless
+        self.head = head
 
     @property
     def parts(self) -> tuple[FlowMixture, ...]:
         """Itself."""
         return (self,)
 
-    def class_moments(self) -> tuple[Tensor, Tensor]:
-        """Means and standard deviations of the classes' components, without nameless ones: two `(K C, D)`."""
-        means, scales = self.mixture.moments()
-        count = len(means) - self.nameless * self.mixture.components
-        return means[:count], scales[:count]
-
     def forward(self, x: Tensor) -> Latents:
         """Compute latents and densities of rows `(N, *shape)`."""
         z, log_det = self.flow(x)
         z = z.to(torch.promote_types(z.dtype, torch.float32))
-        return Latents(z, log_det, *split_nameless(self.mixture.class_log_prob(z), self.nameless))
+        log_odds = None if self.head is None else self.head(x)
+        return Latents(z, log_det, self.mixture.class_log_prob(z), log_odds)
 
 
 class Ensemble(Model):
@@ -203,12 +183,6 @@ class Ensemble(Model):
         """Compute latents and averaged densities of rows `(N, *shape)`."""
         latents: list[Latents] = [member(x) for member in self.parts]
         log_det = latents[0].log_det
-        joint = [member.joint_log_prob + (member.log_det - log_det)[:, None] for member in latents]
-        return Latents(latents[0].z, log_det, *split_nameless(torch.stack(joint).mean(0), self.unknown))
-
-
-def split_nameless(joint: Tensor, nameless: int) -> tuple[Tensor, Tensor | None]:
-    """Split log-densities `(N, K + M)` into those of the classes and of the nameless components, if any."""
-    if not nameless:
-        return joint, None
-    return joint[:, :-nameless], joint[:, -nameless:]
+        joint = [member.class_log_prob + (member.log_det - log_det)[:, None] for member in latents]
+        # all members have the same head
+        return Latents(latents[0].z, log_det, torch.stack(joint).mean(0), latents[0].unknown_log_odds)

@@ -80,7 +80,7 @@ class UnknownInfo(JsonObject):
     share: float
     low: float
     high: float
-    components: Annotated[int, Field(ge=0)] = 0  # nameless components of the mixture
+    components: Annotated[int, Field(ge=0)] = 0  # number of unknown kinds
 
 
 class StartInfo(JsonObject):

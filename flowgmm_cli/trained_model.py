@@ -34,7 +34,8 @@ from flowgmm_cli.files import MALFORMED, load_strictly, select_prefix
 from flowgmm_cli.flows.multiscale import FlatFlow, latent_sizes
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.mixture.init import InitialMeans
-from flowgmm_cli.model import Ensemble, FlowMixture, Model, split_nameless
+from flowgmm_cli.mixture.unknown_head import UnknownHead
+from flowgmm_cli.model import Ensemble, FlowMixture, Model
 from flowgmm_cli.model_file import limit_allocations, read_model, write_model
 from flowgmm_cli.plugins.provenance import drop_unusable_regularisers, qualify, require
 from flowgmm_cli.plugins.registry import build, provenance, registry
@@ -212,10 +213,12 @@ def encode(model: Model, x: Tensor) -> Latents:
     device = model.temperature.device
     slices = list(iterate_batches(len(x), chunk_rows(x.shape[1], model))) or [slice(0)]
     chunks: list[Latents] = [model(x[part].to(device)) for part in slices]
+    odds = [chunk.unknown_log_odds.cpu() for chunk in chunks if chunk.unknown_log_odds is not None]
     return Latents(
         torch.cat([chunk.z.cpu() for chunk in chunks]),
         torch.cat([chunk.log_det.cpu() for chunk in chunks]),
-        *split_nameless(torch.cat([chunk.joint_log_prob.cpu() for chunk in chunks]), model.unknown),
+        torch.cat([chunk.class_log_prob.cpu() for chunk in chunks]),
+        torch.cat(odds) if odds else None,
     )
 
 
@@ -251,7 +254,7 @@ def build_model(
 ) -> Model:
     """Build the model of a recipe with initial weights, to load trained ones into.
 
-    `unknown` is the number of nameless components.
+    `unknown` is the number of unknown kinds.
     """
     models = []
     for member in members:
@@ -259,8 +262,9 @@ def build_model(
         changes = {key: value for key, value in member.changes.items() if key.split(".")[0] in _MODEL_KEYS}
         varied = vary(recipe, changes) if changes else recipe
         flow = build_flow(varied.flow, shape, torch.Generator().manual_seed(0))
-        mixture = build_mixture(varied.prior, flow, shape, classes=classes + unknown)
-        models.append(FlowMixture(flow, mixture, unknown))
+        mixture = build_mixture(varied.prior, flow, shape, classes=classes)
+        head = UnknownHead(math.prod(shape), classes=classes, count=unknown) if unknown else None
+        models.append(FlowMixture(flow, mixture, head))
     return models[0] if len(models) == 1 else Ensemble(models)
 
 
@@ -313,5 +317,5 @@ def _replace_mixtures(model: Model, tensors: Mapping[str, Tensor]) -> Model | No
     for index, part in enumerate(model.parts):
         mixture = copy.deepcopy(part.mixture)
         load_strictly(mixture, select_prefix(f"{index}.", tensors))
-        parts.append(FlowMixture(part.flow, mixture, part.nameless))
+        parts.append(FlowMixture(part.flow, mixture, part.head))
     return parts[0] if len(parts) == 1 else Ensemble(parts)

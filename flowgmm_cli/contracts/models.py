@@ -79,31 +79,27 @@ class Latents:
         z: latents `(N, D)`.
         log_det: `(N,)`.
         class_log_prob: `log pi_k + log N(z; mu_k, S_k)`, `(N, K)`, without `log_det`.
-        unknown_log_prob: the same of the nameless components `(N, M)`, for rows of unknown kinds; None
-            without such components.
+        unknown_log_odds: log-odds of an unknown kind against the classes, `(N,)`; None for a model that knows
+            of none.
     """
 
     z: Tensor
     log_det: Tensor
     class_log_prob: Tensor
-    unknown_log_prob: Tensor | None = None
-
-    @property
-    def joint_log_prob(self) -> Tensor:
-        """The log-densities of the classes, then those of the nameless components, `(N, K + M)`."""
-        import torch
-
-        if self.unknown_log_prob is None:
-            return self.class_log_prob
-        return torch.cat([self.class_log_prob, self.unknown_log_prob], dim=1)
+    unknown_log_odds: Tensor | None = None
 
     def log_prob(self) -> Tensor:
         """Return `log p(x)` of each row, `(N,)`."""
-        return self.joint_log_prob.logsumexp(1) + self.log_det
+        return self.class_log_prob.logsumexp(1) + self.log_det
+
+    def p_unknown(self) -> Tensor:
+        """Return the probability of an unknown kind, `(N,)`; 0 for a model that knows of none."""
+        log_odds = self.unknown_log_odds
+        return self.log_det.new_zeros(len(self.log_det)) if log_odds is None else log_odds.sigmoid()
 
     def rows(self, index: slice | Tensor) -> Latents:
         """Return the latents of some of the rows."""
-        unknown = None if self.unknown_log_prob is None else self.unknown_log_prob[index]
+        unknown = None if self.unknown_log_odds is None else self.unknown_log_odds[index]
         return Latents(self.z[index], self.log_det[index], self.class_log_prob[index], unknown)
 
 

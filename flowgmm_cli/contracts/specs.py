@@ -77,7 +77,7 @@ class ScoreSpec(Spec):
 
     Attributes:
         reads: the rows it takes: `rows` for any, `images` for rows of one image column, whose pixels it
-            reads, `unknown` for rows of a model with nameless components.
+            reads, `unknown` for rows of a model that knows of unknown kinds.
     """
 
     reads: Literal["rows", "images", "unknown"] = "rows"

@@ -206,9 +206,9 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Class
     def predict_unknown(self, X: Any) -> Matrix:  # noqa: N803
         """Return the probability that a row belongs to none of the classes, `(N,)`.
 
-        It is 0 unless the mixture has nameless components, see `prior.unknown` of a recipe.
+        It is 0 unless training found unknown kinds, see `prior.unknown` of a recipe.
         """
-        return np.asarray(self.trained_.model.p_unknown(self._encode(X).latents).double().numpy())
+        return np.asarray(self._encode(X).latents.p_unknown().double().numpy())
 
     def predict_proba(self, X: Any) -> Matrix:  # noqa: N803
         """Return calibrated probabilities `(N, K)`, in the order of `classes_`."""

@@ -62,7 +62,7 @@ class OutOfFold:
         rows: positions among the training rows `(n,)`.
         folds: number of the fold that held out the row `(n,)`.
         unlabelled: of the same unlabelled rows under every model, `(models, m, K)`; m may be 0.
-        nameless: log-densities of the nameless components for the labelled rows, `(n, M)`; M may be 0.
+        p_unknown: probability of an unknown kind for the labelled rows, `(n,)`.
     """
 
     log_joint: LogJoint
@@ -70,7 +70,7 @@ class OutOfFold:
     rows: npt.NDArray[np.int64]
     folds: npt.NDArray[np.int64]
     unlabelled: LogJoint
-    nameless: LogJoint
+    p_unknown: npt.NDArray[np.float64]
 
 
 def sample_unlabelled(labels: Labels) -> npt.NDArray[np.intp]:

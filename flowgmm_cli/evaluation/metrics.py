@@ -222,7 +222,7 @@ class Evaluation:
     cross_fitted: CrossFitted | None = None  # None if no label was held out in training
     verdict: Verdict | None = None  # on the model beside the baselines; None without them
     basis: Mapping[str, str] = field(default_factory=dict)  # digests of the rows, `data`, and of the `model`
-    unknown: UnknownRows | None = None  # None without nameless components
+    unknown: UnknownRows | None = None  # None for a model that knows of none
 
     def metrics(self) -> dict[str, float | None]:
         """Return the scalars, by name."""

@@ -136,18 +136,15 @@ def fit_calibration(
 
 def calibrate_folds(
     config: CalibrationConfig, out_of_fold: OutOfFold, *, temperature: float, label_noise: float = 0.0
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+) -> npt.NDArray[np.float64]:
     """Calibrate the predictions of each fold by a temperature fitted to the other folds.
 
     `temperature` is that of the objective, for too few labels; for `label_noise` see `fit_calibration`.
 
     Returns:
-        Log-probabilities of the classes `(n, K)`, and `p_unknown` `(n,)`.
+        Log-probabilities of the classes `(n, K)`.
     """
-    from scipy.special import softmax
-
-    result, p_unknown = np.empty(out_of_fold.log_joint.shape), np.zeros(len(out_of_fold.labels))
-    classes = out_of_fold.log_joint.shape[1]
+    result, classes = np.empty(out_of_fold.log_joint.shape), out_of_fold.log_joint.shape[1]
     for fold in np.unique(out_of_fold.folds):
         own = out_of_fold.folds == fold
         fitted = (1.0 if config.method == "none" else temperature), 0.0
@@ -157,10 +154,7 @@ def calibrate_folds(
             )
             fitted = divisor, _remaining_noise(noise, label_noise, classes)
         result[own] = temper_log_joint(out_of_fold.log_joint[own], *fitted)
-        if out_of_fold.nameless.shape[1]:
-            joint = np.concatenate([out_of_fold.log_joint[own], out_of_fold.nameless[own]], axis=1)
-            p_unknown[own] = softmax(joint / fitted[0], axis=1)[:, classes:].sum(1)
-    return result, p_unknown
+    return result
 
 
 def _fit_temperature(

@@ -184,9 +184,9 @@ def compare(
         raise DataError("there is no row to check the exported model on", hint="name a file: --data FILE")
     x, log_det = trained.preprocessor.transform_features(torch.from_numpy(features))
     expected = trained.encode_rows(Tensors(x, log_det=log_det))
-    p_unknown = trained.model.p_unknown(expected.latents).double()[:, None]
+    p_unknown = expected.latents.p_unknown().double()[:, None]
     probabilities = torch.hstack([expected.log_posterior.exp() * (1 - p_unknown), p_unknown]).numpy()
-    largest = expected.latents.joint_log_prob.abs().amax(1).double()
+    largest = expected.latents.class_log_prob.abs().amax(1).double()
     rounding = (2 * torch.finfo(torch.float32).eps * largest / float(trained.model.temperature)).numpy()
     scores = trained.require_detector()(expected, [rule.score])[rule.score]
     outputs = run_graph(graph, features)

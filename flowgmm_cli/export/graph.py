@@ -52,7 +52,7 @@ class Graph(nn.Module):
         latents = self.model(x)
         log_density = latents.log_prob().double() + log_det
         log_posterior = self.model.calibrate(latents.class_log_prob)
-        p_unknown = self.model.p_unknown(latents).double()
+        p_unknown = latents.p_unknown().double()
         score = self._score(ScoreInputs(x, latents, log_posterior, log_density))
         return log_posterior.exp() * (1 - p_unknown[:, None]), p_unknown, log_density, score, latents.z
 

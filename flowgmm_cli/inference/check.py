@@ -153,12 +153,8 @@ def _evenly(total: int, count: int) -> Array:
 def check_classes(
     z: Tensor, mixture: GaussianMixture, class_names: Sequence[str]
 ) -> tuple[list[ClassCheck], Finding]:
-    """Compare finite latents `(N, D)` with the mixture, class by class; see `ClassCheck`.
-
-    Latents that are nearest to a nameless component are left out.
-    """
+    """Compare finite latents `(N, D)` with the mixture, class by class; see `ClassCheck`."""
     z = z.to(mixture.means.device)
-    z = z[mixture.component_classes[mixture.component_log_prob(z).argmax(1)] < len(class_names)]
     means, scales = (moment.double() for moment in mixture.moments())
     component = mixture.component_log_prob(z).argmax(1)
     residuals = (z.double() - means[component]) / scales[component]

@@ -76,7 +76,7 @@ def evaluate_run(
             names,
             pixels=pixels,
             unknown=trained.facts.get("unknown"),
-            p_unknown=trained.model.p_unknown(outputs.latents).numpy(),
+            p_unknown=outputs.latents.p_unknown().numpy(),
         )
         result = dataclasses.replace(result, cross_fitted=summary.cross_fitted if summary else None)
     if with_baselines:

@@ -166,7 +166,7 @@ def _thin_unknown(
 
     So they weigh 1 - p_unknown in every score, threshold and percentile.
     """
-    p_unknown = model.p_unknown(inputs.latents).numpy()
+    p_unknown = inputs.latents.p_unknown().numpy()
     is_kept = (p_unknown < 0.5) & (generator.random(len(rows)) >= p_unknown)
     index = np.flatnonzero(is_kept | (rows.labels >= 0))
     return take_rows(inputs, index) if len(index) else inputs

@@ -65,7 +65,7 @@ def class_means(trained: TrainedModel, *, source: Model | None = None) -> Genera
     several components.
     """
     part = (source or trained.sampling_model or trained.model).parts[0]
-    means, _ = part.class_moments()
+    means, _ = part.mixture.moments()
     classes = part.mixture.component_classes[: len(means)].cpu().numpy()
     names = [trained.class_names[index] for index in classes]
     if (count := part.mixture.components) > 1:
@@ -112,7 +112,7 @@ def _recentre(part: FlowMixture, x: Tensor) -> FlowMixture:
         factor = ((z - centroids[component]) / scales[component]).square().mean().sqrt()
         mixture.raw_scales += factor.log().to(mixture.raw_scales)
     mixture.means.copy_(centroids)
-    return FlowMixture(part.flow, mixture, part.nameless)
+    return FlowMixture(part.flow, mixture, part.head)
 
 
 @torch.no_grad()
@@ -142,7 +142,7 @@ def interpolate(
     if path == "linear":
         points = torch.lerp(z[:1], z[1:], t[:, None])
     else:
-        means, _ = part.class_moments()
+        means, _ = part.mixture.moments()
         centres = means[responsible_components(part, z, predict_classes(part, z))]
         residuals = _slerp(z[0] - centres[0], z[1] - centres[1], t)
         points = torch.lerp(centres[:1], centres[1:], t[:, None]) + residuals
@@ -170,7 +170,7 @@ def transfer(
     targets = torch.arange(len(names), device=z.device) if target is None else z.new_full((1,), target).long()
     rows = torch.arange(len(x)).repeat_interleave(len(targets))
     x, z, targets = x[rows], z[rows.to(z.device)], targets.repeat(len(x))
-    means, _ = part.class_moments()
+    means, _ = part.mixture.moments()
     sources = predict_classes(part, z)
     shift = means[responsible_components(part, z, targets)] - means[responsible_components(part, z, sources)]
     moved = part.flow.inverse(z + shift).cpu()
@@ -184,7 +184,7 @@ def transfer(
 
 def predict_classes(part: FlowMixture, z: Tensor) -> Tensor:
     """Return the class of the largest density at latents `(N, D)`, int64 `(N,)`."""
-    return part.mixture.class_log_prob(z)[:, : part.mixture.classes - part.nameless].argmax(1)
+    return part.mixture.class_log_prob(z).argmax(1)
 
 
 def responsible_components(part: FlowMixture, z: Tensor, classes: Tensor) -> Tensor:

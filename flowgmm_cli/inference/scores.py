@@ -71,7 +71,7 @@ class Scores(TableResult):
     warnings: tuple[ResultWarning, ...] = ()  # differences between the input and the training rows
     # mask of the labelled rows that equal a row whose label the training used, `(N,)`; None = no row is
     seen: Bools | None = None
-    # probability of an unknown kind, `(N,)`; None without nameless components
+    # probability of an unknown kind, `(N,)`; None for a model that knows of none
     p_unknown: Floats | None = None
     thresholds: Thresholds | None = None  # of classes in a set; None if no sets were requested
     min_confidence: float | None = None  # rows with a lower confidence get no prediction; None = all get one
@@ -140,7 +140,7 @@ class Scores(TableResult):
         """Return the columns of predictions; `Writer` describes how missing cells are marked.
 
         They are `id, prediction, confidence, ood_score, is_ood`, `p_<class>` for each class, and `p_unknown`
-        for a model with nameless components; `classes` and `n_classes` with sets, and `abstained` with a
+        for a model that knows of unknown kinds; `classes` and `n_classes` with sets, and `abstained` with a
         least confidence.
         """
         probabilities = self.probabilities.astype(np.float32)

@@ -106,7 +106,7 @@ class Scorer:
             start=chunk.start,
             kept=chunk.kept,
             seen=self._find_seen(chunk),
-            p_unknown=expand(self.trained.model.p_unknown(rows.latents).double().numpy())
+            p_unknown=expand(rows.latents.p_unknown().double().numpy())
             if self.trained.model.unknown
             else None,
         )

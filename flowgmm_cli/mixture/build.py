@@ -95,19 +95,18 @@ def copy_classes(source: GaussianMixture, mixture: GaussianMixture, classes: Map
         mixture.rest.load_state_dict(source.rest.state_dict())
 
 
-def initial_weights(config: GMMConfig, *, labels: Tensor, classes: int, unknown: int = 0) -> Tensor:
-    """Compute the initial class weights of a recipe, float64 `(classes + unknown,)`, with sum 1.
+def initial_weights(config: GMMConfig, *, labels: Tensor, classes: int) -> Tensor:
+    """Compute the initial class weights of a recipe, float64 `(classes,)`, with sum 1.
 
     `labelled` counts the `labels` of the labelled rows, int64 `(L,)`, and one row more for each class
-    (Laplace), so no weight is 0; `estimated` starts uniform. `unknown` is the number of nameless components,
-    which are counted likewise; beside given weights each has their mean.
+    (Laplace), so no weight is 0; `estimated` starts uniform.
 
     Raises:
         RecipeError: `weights` does not have one number for each class.
     """
-    weights = torch.ones(classes + unknown, dtype=torch.float64)
+    weights = torch.ones(classes, dtype=torch.float64)
     if config.class_prior == "labelled":
-        weights += torch.bincount(labels.cpu(), minlength=classes + unknown)
+        weights += torch.bincount(labels.cpu(), minlength=classes)
     elif config.weights is not None:
         if len(config.weights) != classes:
             raise RecipeError(
@@ -115,7 +114,6 @@ def initial_weights(config: GMMConfig, *, labels: Tensor, classes: int, unknown:
                 hint="give one number for each class, in the order of the class names",
             )
         weights = torch.tensor(config.weights, dtype=torch.float64)
-        weights = torch.cat([weights, weights.mean().expand(unknown)])
     return weights / weights.sum()
 
 

@@ -1,4 +1,4 @@
-"""K-means clusters of rows, and which class each belongs to."""
+"""K-means clusters of rows, and which class each belongs to; logistic regression."""
 
 from __future__ import annotations
 
@@ -103,3 +103,17 @@ def match_clusters(
     cost = -counts + relative / (2 * len(counts))
     _, clusters = linear_sum_assignment(np.repeat(cost, components, axis=1).T)
     return np.asarray(clusters)
+
+
+def fit_logistic(
+    x: npt.NDArray[np.float64], classes: npt.NDArray[np.integer[Any]], *, iterations: int = 200
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Fit a logistic regression to rows `(N, D)` of classes 0 to K - 1: weights `(K, D)`, bias `(K,)`."""
+    from sklearn.linear_model import LogisticRegression
+
+    with single_thread_no_warnings():
+        model = LogisticRegression(max_iter=iterations).fit(x, classes)
+    if len(model.coef_) == 1:  # of two classes the second
+        signs = np.array([-0.5, 0.5])
+        return signs[:, None] * model.coef_, signs * model.intercept_
+    return model.coef_, model.intercept_

@@ -38,9 +38,8 @@ class TrainingLatents:
     labelled: Tensor  # rows with a label, `(L, D)`
     labels: Tensor  # their classes, int64 `(L,)`
     unlabelled: Tensor  # rows without, `(U, D)`; may be empty
-    classes: int  # number of classes, K, and nameless components together
+    classes: int  # number of classes, K
     dims: int  # number of dimensions that carry the classes, d; they are the first of the D dimensions
-    unknown: int = 0  # number of nameless components among the classes; they are the last
 
     @property
     def label_indicators(self) -> Tensor:
@@ -126,13 +125,13 @@ def simplex_means(config: GMMConfig, latents: TrainingLatents, generator: torch.
 
 
 def recipe_means(config: GMMConfig, latents: TrainingLatents, generator: torch.Generator) -> InitialMeans:
-    """Points of the recipe; nameless components start at the mean of their examples.
+    """Points of the recipe.
 
     Raises:
         RecipeError: the number or length of the points does not fit the data.
     """
     points = config.points or []
-    count = (latents.classes - latents.unknown) * config.components
+    count = latents.classes * config.components
     if len(points) != count or any(len(point) != latents.dims for point in points):
         raise RecipeError(
             f"prior.points must hold {count} lists of {latents.dims} numbers (Gaussians, latent dimensions), "
@@ -140,11 +139,6 @@ def recipe_means(config: GMMConfig, latents: TrainingLatents, generator: torch.G
             hint="prior.means=simplex needs no points",
         )
     means = torch.tensor(points, dtype=torch.float64).reshape(count, latents.dims)
-    if latents.unknown:
-        nameless = means_from_labels(latents).means[-latents.unknown :].to(means)
-        nameless = nameless.repeat_interleave(config.components, 0)
-        noise = torch.randn(nameless.shape, generator=generator, dtype=means.dtype)
-        means = torch.cat([means, nameless + 0.1 * config.scale * noise * (config.components > 1)])
     return InitialMeans.with_equal_weights(means, components=config.components)
 
 

@@ -70,9 +70,9 @@ class GMMConfig(Config):
         "rows during training",
     )
     unknown: Literal["auto", "off"] | Annotated[int, Field(ge=1)] = Field(
-        "off",
-        description="nameless components for unlabelled rows that belong to none of the classes: `auto` adds "
-        "one if there are such rows, a number adds that many; `off` for none",
+        "auto",
+        description="kinds of unlabelled rows that belong to none of the classes: `auto` looks for such "
+        "rows, and a number is that of their kinds; `off` for none",
     )
     weights: list[float] | None = Field(
         None, description="class weights for `class_prior: given`, in the order of the class names; any sum"

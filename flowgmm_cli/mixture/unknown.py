@@ -48,8 +48,8 @@ class UnknownKinds:
         share: estimated share of such rows among the unlabelled rows.
         low, high: its 90 % interval.
         examples: positions of training rows that stand for the unknown kinds, int64 `(n,)`.
-        components: nameless component of each example, from 0, int64 `(n,)`.
-        count: number of nameless components.
+        components: unknown kind of each example, from 0, int64 `(n,)`.
+        count: number of unknown kinds.
     """
 
     share: float
@@ -90,7 +90,7 @@ def find_unknown(
         x: preprocessed training rows `(N, D)`; of very many a sample is used.
         labels: their classes, int64 `(N,)`, -1 where unlabelled.
         classes: number of classes, K.
-        count: number of nameless components; None = one, and only if there are such rows beyond doubt.
+        count: number of unknown kinds; None = one, and only if there are such rows beyond doubt.
         generator: random numbers, on the CPU.
 
     Returns:
@@ -100,8 +100,8 @@ def find_unknown(
     if min(total, len(labels) - total) < MIN_LABELS:
         return None
     most = max(2 * MIN_LABELS, int((GRAPH_OPERATIONS / x.shape[1]) ** 0.5))
-    labelled = _sample_positions(labels >= 0, most // 2, generator)
-    others = _sample_positions(labels < 0, most - len(labelled), generator)
+    labelled = sample_positions(labels >= 0, most // 2, generator)
+    others = sample_positions(labels < 0, most - len(labelled), generator)
     rows = torch.cat([x[labelled], x[others]]).float().cpu().numpy()
     y = labels[labelled].cpu().numpy()
     folds = assign_folds(y, generator)
@@ -128,7 +128,7 @@ def find_unknown(
     return UnknownKinds(share, low, high, positions, torch.from_numpy(groups), int(groups.max()) + 1)
 
 
-def _sample_positions(mask: Tensor, size: int, generator: torch.Generator) -> Tensor:
+def sample_positions(mask: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """Draw at most `size` positions of true values; of very many, from evenly spaced ones."""
     positions = mask.nonzero().flatten()
     positions = positions[:: max(1, len(positions) // (4 * size))]

@@ -53,10 +53,10 @@ class Hybrid:
         """Return `labelled` (0 without labelled rows) and `unlabelled`, the density of all rows."""
         labelled, other = batch.student["labelled"], batch.student[self.config.rows]
         log_prob = torch.cat([labelled.log_prob(), other.log_prob()])
-        logits, classes = labelled.joint_log_prob / self.temperature, labelled.class_log_prob.shape[1]
+        logits = labelled.class_log_prob / self.temperature
         losses = F.cross_entropy(logits, batch.labels, reduction="none")
-        if self.label_noise and classes > 1:
-            losses = add_label_noise(losses, self.label_noise, classes)
+        if self.label_noise and logits.shape[1] > 1:
+            losses = add_label_noise(losses, self.label_noise, logits.shape[1])
         losses = expect_losses(losses, torch.log_softmax(logits, dim=1), batch.targets)
         return {
             "labelled": self.config.labelled * mean_over_rows(losses, batch.weights),
@@ -105,7 +105,7 @@ class Joint:
     def __call__(self, model: Any, teacher: Any, batch: Batch) -> Mapping[str, Tensor]:
         """Return `labelled` and `unlabelled`; either is 0 without such rows."""
         labelled = batch.student["labelled"]
-        by_class = labelled.joint_log_prob
+        by_class = labelled.class_log_prob
         if not self.class_weights:
             by_class = by_class - model.mixture.log_weights
         losses = -by_class.gather(1, batch.labels[:, None])[:, 0]

@@ -63,7 +63,7 @@ class Consistency(Term[ConsistencyConfig]):
     def loss(self, model: Any, teacher: Any, batch: Batch) -> Tensor:
         """Return the mean cross-entropy."""
         target = teacher_targets(teacher, batch, self.config.sharpening)
-        student = torch.log_softmax(batch.student["strong"].joint_log_prob / batch.temperature, dim=1)
+        student = torch.log_softmax(batch.student["strong"].class_log_prob / batch.temperature, dim=1)
         return mean_of_sum(-(target * student).sum(), len(target))
 
 
@@ -104,10 +104,10 @@ class FlowConsistency(Term[FlowConsistencyConfig]):
     def loss(self, model: Any, teacher: Any, batch: Batch) -> Tensor:
         """Return the mean negative log-density."""
         with torch.no_grad():
-            label = model(batch.weak).joint_log_prob.argmax(1, keepdim=True)
+            label = model(batch.weak).class_log_prob.argmax(1, keepdim=True)
         strong = batch.student["strong"]
         # p(x | k), not p(x, k): the weight of a class does not depend on the rows within it
-        component = strong.joint_log_prob - model.mixture.log_weights
+        component = strong.class_log_prob - model.mixture.log_weights
         log_prob = component.gather(1, label)[:, 0] + strong.log_det
         divisor = strong.z.shape[1] if self.config.per_dimension else 1
         return mean_of_sum(-log_prob.sum(), len(log_prob)) / divisor
@@ -126,8 +126,8 @@ class PiModel(Term[PiModelConfig]):
     def loss(self, model: Any, teacher: Any, batch: Batch) -> Tensor:
         """Return the mean squared difference."""
         with torch.no_grad():
-            target = torch.softmax(model(batch.weak).joint_log_prob / batch.temperature, dim=1)
-        p = torch.softmax(batch.student["strong"].joint_log_prob / batch.temperature, dim=1)
+            target = torch.softmax(model(batch.weak).class_log_prob / batch.temperature, dim=1)
+        p = torch.softmax(batch.student["strong"].class_log_prob / batch.temperature, dim=1)
         return mean_of_sum((p - target).square().sum(), len(p))
 
 
@@ -172,10 +172,10 @@ class Vat(Term[VatConfig]):
         x = batch.weak
         unit = float(x[0].numel()) ** 0.5 if len(x) else 1.0
         with torch.no_grad():
-            target = torch.softmax(model(x).joint_log_prob / batch.temperature, dim=1)
+            target = torch.softmax(model(x).class_log_prob / batch.temperature, dim=1)
 
         def divergence(change: Tensor) -> Tensor:
-            log_p = torch.log_softmax(model(x + change).joint_log_prob / batch.temperature, dim=1)
+            log_p = torch.log_softmax(model(x + change).class_log_prob / batch.temperature, dim=1)
             return mean_of_sum(torch.nn.functional.kl_div(log_p, target, reduction="sum"), len(x))
 
         change = _unit_rows(torch.empty_like(x).normal_(generator=batch.generator))
@@ -199,7 +199,7 @@ class Entropy(Term[EntropyConfig]):
 
     def loss(self, model: Any, teacher: Any, batch: Batch) -> Tensor:
         """Return the mean entropy."""
-        log_p = torch.log_softmax(batch.student["strong"].joint_log_prob / batch.temperature, dim=1)
+        log_p = torch.log_softmax(batch.student["strong"].class_log_prob / batch.temperature, dim=1)
         return mean_of_sum(-(log_p.exp() * log_p).sum(), len(log_p))
 
 
@@ -260,7 +260,7 @@ def mean_of_sum(total: Tensor, rows: int) -> Tensor:
 def teacher_targets(teacher: Any, batch: Batch, sharpening: float) -> Tensor:
     """Return the teacher's tempered and sharpened posterior of the weak view, `(U, K)`, without gradient."""
     with torch.no_grad():
-        log_prob = teacher(batch.weak).joint_log_prob / batch.temperature
+        log_prob = teacher(batch.weak).class_log_prob / batch.temperature
         return torch.softmax(torch.log_softmax(log_prob, dim=1) / sharpening, dim=1)
 
 

@@ -32,7 +32,7 @@ def guarantees_section(context: ReportContext) -> Iterator[Part]:
     known = np.flatnonzero(test.rows.labels >= 0)
     if len(known) and test.name != "held-out rows":
         encoded = test.encoded
-        p_unknown = context.trained.model.p_unknown(encoded.latents).double().numpy()[known]
+        p_unknown = encoded.latents.p_unknown().double().numpy()[known]
         log_p, labels = encoded.log_posterior.double().numpy()[known], test.rows.labels[known]
         sides.append((test.name, HeldOutLabels.collect(log_p, labels, p_unknown, exact=True)))
     if not sides:

@@ -83,7 +83,7 @@ def latent_section(context: ReportContext) -> Iterator[Part]:
 def latent_rows(trained: TrainedModel, rows: ScoreInputs, labels: npt.NDArray[np.integer[Any]]) -> LatentRows:
     """Return rows beside the mixture of the model, or of an ensemble's first member."""
     means, scales = (
-        values.detach().double().cpu().numpy() for values in trained.model.parts[0].class_moments()
+        values.detach().double().cpu().numpy() for values in trained.model.parts[0].mixture.moments()
     )
     return LatentRows(rows.latents.z.double().numpy(), labels, means, scales, trained.class_names)
 

@@ -40,15 +40,14 @@ def unknown_section(context: ReportContext) -> Iterator[Part]:
     facts, model = UnknownRows.measure(context.facts.get("unknown")), context.trained.model
     if facts is None or not model.unknown:
         raise UnavailableError(
-            "The model has no nameless components: no unknown kinds were found among the unlabelled rows, or "
-            "they were not looked for (`prior.unknown`)."
+            "No unknown kinds were found among the unlabelled rows, or they were not looked for "
+            "(`prior.unknown`)."
         )
     text = facts.describe()
-    count = "A nameless component" if model.unknown == 1 else f"{model.unknown} nameless components"
     yield Paragraph(
         f"{text[:1].upper()}{text[1:]}: an estimate with its 90 % interval, from the label mass that rows "
-        f"receive over a graph of neighbours. {count} of the mixture "
-        "learned them. `p_unknown` is the probability that a row belongs to none of the classes; "
+        f"receive over a graph of neighbours. `p_unknown` is the probability that a row belongs to none of "
+        "the classes, by a logistic regression of the scarcest rows against the labelled ones; "
         "`flowgmm discover` groups such rows."
     )
     others = _encode_others(context)
@@ -84,7 +83,7 @@ def _encode_known(context: ReportContext) -> NamedRows:
 
 
 def _probabilities(context: ReportContext, encoded: ScoreInputs) -> Floats:
-    return context.trained.model.p_unknown(encoded.latents).double().numpy()
+    return encoded.latents.p_unknown().double().numpy()
 
 
 @figure_style()
@@ -107,10 +106,9 @@ def unknown_figure(sides: Sequence[tuple[str, Floats]]) -> Figure:
 def _clearest_rows(context: ReportContext, others: NamedRows, p_unknown: Floats) -> Iterator[Part]:
     """Yield the unlabelled rows with the highest log-odds of an unknown kind, as images or as a table."""
     latents, names = others.encoded.latents, context.class_names
-    if latents.unknown_log_prob is None:
+    if latents.unknown_log_odds is None:
         return
-    log_odds = (latents.unknown_log_prob.logsumexp(1) - latents.class_log_prob.logsumexp(1)).numpy()
-    order, images = np.lexsort((-log_odds, -p_unknown)), others.encoded.images
+    order, images = (-latents.unknown_log_odds).argsort(stable=True).numpy(), others.encoded.images
     nearest = others.encoded.log_posterior.numpy().argmax(1)
     if context.trained.image is not None and images is not None:
         top: Array = order[:SHOWN_IMAGES]

@@ -31,8 +31,8 @@ class Combined(TensorScore):
     :math:`P(S_i \ge s)` is the share of held-out rows whose score i is at least s, see `Tail`. Fisher (1932)
     combined independent tests in this way; scores are not independent, so the sum is not a probability, but
     it puts the scores on one scale independent of their units. The maximum is Tippett's (1931): one score
-    that finds a row strange is enough. Under a model with nameless components the score `unknown` counts as
-    much as all others together.
+    that finds a row strange is enough. Under a model that knows of unknown kinds the score `unknown`
+    counts as much as all others together.
     """
 
     def __init__(self, config: CombinedConfig) -> None:
@@ -43,7 +43,7 @@ class Combined(TensorScore):
     def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Fit the scores, and their tails on held-out rows."""
         self.scores = self.scores[: len(self.config.of)]  # a second fit starts anew
-        if train.latents.unknown_log_prob is not None:
+        if train.latents.unknown_log_odds is not None:
             self.scores.append(UnknownKind())
         for score in self.scores:
             score.fit(train, held_out, model, generator)

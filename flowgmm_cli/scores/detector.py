@@ -139,7 +139,7 @@ def fit_detector(
 ) -> Detector:
     """Fit the scores of the recipe's `ood.scores`, the first of them as default.
 
-    Scores that read images are skipped for rows without images, and those of nameless components for a model
+    Scores that read images are skipped for rows without images, and those of unknown kinds for a model
     without any.
 
     `train` are rows the model was trained on, `held_out` rows of the same kind that it was not trained on.
@@ -162,7 +162,7 @@ def fit_detector(
             details=[
                 f"{name} reads images"
                 if reads_images(component)
-                else f"{name} needs nameless components, see prior.unknown"
+                else f"{name} needs unknown kinds, see prior.unknown"
                 for name, component in zip(names, components, strict=True)
             ],
             hint="leave ood.scores out for all built-in scores",
@@ -173,7 +173,7 @@ def fit_detector(
 def is_usable(component: Component, rows: ScoreInputs) -> bool:
     """Return True if a score can be computed from the inputs `rows`."""
     reads = registry().spec(ScoreSpec, component.use).reads
-    has_unknown = rows.latents.unknown_log_prob is not None
+    has_unknown = rows.latents.unknown_log_odds is not None
     return {"images": rows.images is not None, "unknown": has_unknown}.get(reads, True)
 
 

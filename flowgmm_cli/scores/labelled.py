@@ -20,7 +20,6 @@ from flowgmm_cli.scores.posterior import MaxPosterior
 from flowgmm_cli.scores.specs import LabelDistanceConfig
 
 _MAX_PRODUCTS = 3e8  # rows * classes * features of a logistic regression that takes some seconds
-_ITERATIONS = 200
 _FOLDS = 5
 
 
@@ -52,7 +51,9 @@ class LabelPosterior(MaxPosterior):
         """Fit the regression."""
         x, classes, count = inputs_of_labels(train)
         if count > 1 and count * x.size <= _MAX_PRODUCTS:
-            weights, bias = _fit_logistic(x, classes)
+            from flowgmm_cli.mixture.clusters import fit_logistic
+
+            weights, bias = fit_logistic(x, classes)
         else:
             means = average_by_class(x, classes, count)
             variance = float(((x - means[classes]) ** 2).mean()) or float(x.var()) or 1.0
@@ -62,20 +63,6 @@ class LabelPosterior(MaxPosterior):
     def log_joint(self, rows: ScoreInputs) -> Tensor:
         """Return the logits `(N, K)`."""
         return rows.x.double() @ self.constant("weights").T + self.constant("bias")
-
-
-def _fit_logistic(x: Floats, classes: IntArray) -> tuple[Floats, Floats]:
-    """Return weights `(K, D)` and bias `(K,)`."""
-    from sklearn.linear_model import LogisticRegression
-
-    from flowgmm_cli.mixture.clusters import single_thread_no_warnings
-
-    with single_thread_no_warnings():
-        model = LogisticRegression(max_iter=_ITERATIONS).fit(x, classes)
-    if len(model.coef_) == 1:  # of two classes the second
-        signs = np.array([-0.5, 0.5])
-        return signs[:, None] * model.coef_, signs * model.intercept_
-    return model.coef_, model.intercept_
 
 
 class LabelDistance(TensorScore):

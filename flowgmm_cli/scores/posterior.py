@@ -70,22 +70,13 @@ class MaxPosterior(PosteriorScore):
         return (gaps[:, :1] - gaps).exp().sum(1).log() - gaps[:, 0]
 
 
-class UnknownKind(TemperedScore):
-    r"""Log-odds of the nameless components against the classes, tempered; higher = rather of an unknown kind.
-
-    .. math:: \log \sum_m e^{l_m / T} - \log \sum_k e^{l_k / T}
-
-    over the nameless components m and the classes k. Rows have the order of `Model.p_unknown`, which
-    saturates.
-    """
+class UnknownKind(TensorScore):
+    """Log-odds of an unknown kind against the classes; rows have the order of `p_unknown`."""
 
     def compute(self, rows: ScoreInputs) -> Tensor:
-        """Return `(N,)`; 0 for a model without nameless components."""
-        temperature = float(self.fitted["temperature"])
-        named, nameless = rows.latents.class_log_prob, rows.latents.unknown_log_prob
-        if nameless is None:
-            return torch.zeros_like(rows.log_density)
-        return ((nameless / temperature).logsumexp(1) - (named / temperature).logsumexp(1)).double()
+        """Return `(N,)`; 0 for a model that knows of no unknown kinds."""
+        log_odds = rows.latents.unknown_log_odds
+        return torch.zeros_like(rows.log_density) if log_odds is None else log_odds.double()
 
 
 def class_gaps(log_joint: Tensor, temperature: float) -> Tensor:

@@ -184,7 +184,7 @@ SPECS: dict[str, Spec] = {
     "unknown": _spec(
         "posterior:UnknownKind",
         "Log-odds of an unknown kind that the unlabelled rows hold, see `prior.unknown`",
-        "Only for models with nameless components.",
+        "Only for models that know of unknown kinds.",
         reads="unknown",
     ),
     "label_posterior": _spec(

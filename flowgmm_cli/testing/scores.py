@@ -51,7 +51,7 @@ class ScoreConformance(Conformance):
 
     @property
     def _model(self) -> FlowMixture:
-        return toy_model(self._features, nameless=int(self._reads == "unknown"))
+        return toy_model(self._features, unknown=int(self._reads == "unknown"))
 
     def rows(self, n: int, seed: int) -> ScoreInputs:
         """Sample rows of the model."""

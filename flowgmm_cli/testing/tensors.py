@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from flowgmm_cli.flows.layers.linear import LULinear
 from flowgmm_cli.mixture.gaussian import GaussianMixture
+from flowgmm_cli.mixture.unknown_head import UnknownHead
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.testing.checks import expect
 
@@ -69,18 +70,19 @@ def autocast_on_meta() -> Iterator[None]:
         yield
 
 
-def toy_model(features: int = 4, classes: int = 3, nameless: int = 0) -> FlowMixture:
+def toy_model(features: int = 4, classes: int = 3, unknown: int = 0) -> FlowMixture:
     """Make a linear flow and a mixture, both with parameters; the classes lie on the first axis, 4 apart.
 
-    Nameless components are wide and lie about the origin.
+    The head for unknown kinds has random weights.
     """
     flow, generator = LULinear(features), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in flow.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
-    means = torch.zeros(classes + nameless, features)
-    means[:classes, 0] = 4.0 * (torch.arange(classes) - (classes - 1) / 2)
+    means = torch.zeros(classes, features)
+    means[:, 0] = 4.0 * (torch.arange(classes) - (classes - 1) / 2)
     mixture = GaussianMixture(means, learn_means=True, learn_scales=True)
-    with torch.no_grad():
-        mixture.raw_scales[classes:] = math.log(8)
-    return FlowMixture(flow, mixture, nameless)
+    head = UnknownHead(features, classes=classes, count=unknown) if unknown else None
+    if head:
+        head.weight.copy_(torch.randn(head.weight.shape, generator=generator))
+    return FlowMixture(flow, mixture, head)

@@ -97,14 +97,13 @@ def collect_out_of_fold(
     pairs = list(zip(models, folds, strict=True))
     rows = np.concatenate([fold.held_out for fold in folds])
     latents = [encode(model, fold.held_out) for model, fold in pairs]
-    classes = latents[0].class_log_prob.shape[1]
     return OutOfFold(
         log_joint=np.concatenate([_log_joint(part) for part in latents]),
         labels=labels[rows],
         rows=rows,
         folds=np.repeat(np.arange(len(folds)), [len(fold.held_out) for fold in folds]),
         unlabelled=np.stack([_log_joint(encode(model, sample)) for model in models]),
-        nameless=np.concatenate([part.joint_log_prob[:, classes:].numpy() for part in latents]),
+        p_unknown=np.concatenate([part.p_unknown().double().numpy() for part in latents]),
     )
 
 

@@ -29,9 +29,11 @@ from flowgmm_cli.errors import InterruptedRunError
 from flowgmm_cli.flows.multiscale import FlatFlow
 from flowgmm_cli.formatting import format_number
 from flowgmm_cli.mixture.unknown import UnknownKinds
+from flowgmm_cli.mixture.unknown_head import UnknownHead, fit_head
 from flowgmm_cli.recipe.schema import Recipe, TrainConfig
 from flowgmm_cli.recipe.variants import vary
 from flowgmm_cli.runs import Run
+from flowgmm_cli.seeds import generator
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 from flowgmm_cli.training.distributed import Distributed
 from flowgmm_cli.training.model_init import initialise_model
@@ -70,12 +72,6 @@ class TrainContext:
     start: Start | None = None  # finished run that the training goes on from
     guide: Guide | None = None  # simple methods whose probabilities a loss uses, fitted when first used
 
-    def add_examples(self, labels: Tensor) -> Tensor:
-        """Label the examples of unknown kinds: `labels` `(N,)` with numbers that follow the classes."""
-        if self.unknown is None:
-            return labels
-        return labels.index_copy(0, self.unknown.examples, self.data.classes + self.unknown.components)
-
     def create_step(self, labels: Tensor, member: int = 0) -> TrainingStep:
         """Initialise the model and build its losses, on the device.
 
@@ -84,15 +80,22 @@ class TrainContext:
         """
         recipe, data, x = self.recipe, self.data, self.data.train.x
         classes, seed, shape = data.classes, recipe.run.seed, data.preprocessor.shape
-        unknown = self.unknown.count if self.unknown else 0
         start = None
         if self.start:
             start = self.start.part(member), self.start.match_classes(data.rows.class_names)
-        sizes: dict[str, Any] = {"classes": classes, "shape": shape, "unknown": unknown}
+        sizes: dict[str, Any] = {"classes": classes, "shape": shape}
         model = initialise_model(recipe, x, labels, seed=seed, start=start, **sizes)
         labelled = int((labels >= 0).sum())
         sizes = {"features": x.shape[1], "labelled": labelled, "unlabelled": data.train.total - labelled}
         return build_step(recipe, model.to(self.engine.device), **sizes, preprocessor=data.preprocessor)
+
+    def fit_head(self, labels: Tensor) -> UnknownHead | None:
+        """Fit the head of a model trained with visible `labels` `(N,)`; None without unknown kinds."""
+        if self.unknown is None:
+            return None
+        rng = generator(self.recipe.run.seed, "unknown", 1)
+        head = fit_head(self.data.train.x, labels, self.unknown, classes=self.data.classes, generator=rng)
+        return head.to(self.engine.device)
 
     def find_known_labels(self) -> Bools | None:
         """Return a mask of the labels that are never held out, known to a run before or uncertain."""
@@ -165,7 +168,7 @@ class FitJob:
         recipe, guide = self.settings(context), context.guide
         targets = guide.targets(self.labels) if guide and uses_guide(recipe) else None
         context = replace(context, recipe=recipe)
-        labels = context.add_examples(torch.from_numpy(self.labels))
+        labels = torch.from_numpy(self.labels)
         step, device = context.create_step(labels, self.member), context.engine.device
         rows = replace(context.data.train, labels=labels, guide=targets).to(device)
         return PreparedFit(context, step, rows, self.run, title)
@@ -273,6 +276,8 @@ def fit_all(context: TrainContext, jobs: Sequence[FitJob], *, title: str, unit: 
         context.plan.start(len(numbers))
         fits = [jobs[number].prepare(context, name) if number else first for number in numbers]
         results += _fit_in_threads(fits, context, name) if len(fits) > 1 else [fits[0].run_to_end()]
+    for job, result in zip(jobs, results, strict=True):
+        result.model.head = context.fit_head(torch.from_numpy(job.labels))
     return results
 
 

@@ -53,7 +53,7 @@ class FittedModel:
         steps: optimiser steps of all members.
         out_of_fold: predictions for labels that a training has not seen; None if no label was held out.
         unknown: rows of unknown kinds among the unlabelled rows; None if nothing was found.
-        cross_fitted: calibrated log-probabilities and `p_unknown` of the rows of `out_of_fold`.
+        cross_fitted: calibrated log-probabilities of the rows of `out_of_fold`.
         held_out: labels that a training has not seen, of folds and of validation rows.
     """
 
@@ -65,7 +65,7 @@ class FittedModel:
     search: SearchResult | None
     out_of_fold: OutOfFold | None
     unknown: UnknownKinds | None
-    cross_fitted: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None
+    cross_fitted: npt.NDArray[np.float64] | None
     held_out: HeldOutLabels
 
 
@@ -117,10 +117,10 @@ def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
             temperature=fits[0].temperature,
             label_noise=label_noise(context.recipe),
         )
-        log_prob, p_unknown = cross_fitted
-        held_out.append(HeldOutLabels.collect(log_prob, out_of_fold.labels, p_unknown, exact=False))
+        rows = out_of_fold.labels, out_of_fold.p_unknown
+        held_out.append(HeldOutLabels.collect(cross_fitted, *rows, exact=False))
     if val := _validation(data, model):
-        log_prob, p_unknown = model.log_posterior(val[0]).numpy(), model.p_unknown(val[0]).numpy()
+        log_prob, p_unknown = model.log_posterior(val[0]).numpy(), val[0].p_unknown().numpy()
         known = val[1] >= 0
         held_out.append(HeldOutLabels.collect(log_prob[known], val[1][known], p_unknown[known], exact=True))
     return FittedModel(

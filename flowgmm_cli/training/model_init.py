@@ -49,19 +49,17 @@ def initialise_model(
     classes: int,
     seed: int,
     shape: tuple[int, ...] | None = None,
-    unknown: int = 0,
     start: tuple[FlowMixture, Mapping[int, int]] | None = None,
 ) -> FlowMixture:
     """Build the model and initialise it from the training rows.
 
     Args:
         x: training rows `(N, D)`, on the CPU.
-        labels: int64 `(N,)`, -1 where unlabelled; those of examples of unknown kinds follow the classes.
+        labels: int64 `(N,)`, -1 where unlabelled.
         classes: K.
         shape: shape of a row before it was flattened, for flows of images; None for `(D,)`.
-        unknown: number of nameless components, M.
-        start: model to take the weights from, and its class for each class that it knows. The others, and
-            nameless components, start at the mean latents of their labelled rows or examples.
+        start: model to take the weights from, and its class for each class that it knows. The others
+            start at the mean latents of their labelled rows.
 
     Raises:
         DataError: there are too few rows for the means that the recipe asks for.
@@ -84,14 +82,13 @@ def initialise_model(
     # means are points of the latent space; a flow that starts as the identity maps each row to itself
     others = _select_unlabelled(x, is_labelled) if config.means in USES_UNLABELLED else x[:0]
     labelled, unlabelled = (_latents(flow, rows) for rows in (x[is_labelled], others))
-    rows = TrainingLatents(labelled, labels[is_labelled], unlabelled, classes + unknown, dims, unknown)
+    rows = TrainingLatents(labelled, labels[is_labelled], unlabelled, classes, dims)
     initial = initial_means(config, rows, rng)
-    weights = initial_weights(config, labels=labels[is_labelled], classes=classes, unknown=unknown)
-    classes += unknown
+    weights = initial_weights(config, labels=labels[is_labelled], classes=classes)
     mixture = build_mixture(recipe.prior, flow, shape, classes=classes, initial=initial, weights=weights)
     if start:
         copy_classes(start[0].mixture, mixture, start[1])
-    return FlowMixture(flow.train(), mixture, unknown)
+    return FlowMixture(flow.train(), mixture)
 
 
 def _select_unlabelled(x: Matrix, is_labelled: Tensor) -> Tensor:
@@ -172,7 +169,7 @@ def _latents_and_posteriors(model: FlowMixture, x: Tensor, temperature: float) -
     """Latent dimensions that carry the mixture `(N, d)` and tempered posteriors `(N, K)`, in chunks."""
     latents = [model(x[part]) for part in iterate_batches(len(x), chunk_rows(1, model))]
     z = torch.cat([chunk.z for chunk in latents])
-    log_prob = torch.cat([chunk.joint_log_prob for chunk in latents])
+    log_prob = torch.cat([chunk.class_log_prob for chunk in latents])
     return z[:, : model.mixture.dims], torch.softmax(log_prob / temperature, dim=1)
 
 
@@ -229,11 +226,11 @@ def refine_class_prior(model: Model, x: Matrix, likelihoods: Likelihoods | None 
     sample = x[:: -(-len(x) // _PRIOR_ROWS)]
     latents = encode(model, sample)
     if model.unknown:
-        latents = latents.rows(model.p_unknown(latents) < 0.5)
+        latents = latents.rows(latents.p_unknown() < 0.5)
     joint = latents.class_log_prob
     if likelihoods is None:
         log_weights = torch.stack([part.mixture.log_weights.cpu() for part in model.parts]).mean(0)
-        conditional = joint - log_weights[: joint.shape[1]]
+        conditional = joint - log_weights
     else:  # in units of the densities, which `log_posterior` divides by the temperature
         bias = torch.tensor(likelihoods.bias, dtype=torch.float64)
         conditional = likelihoods.steepness * joint.double() + float(model.temperature) * bias
@@ -242,14 +239,9 @@ def refine_class_prior(model: Model, x: Matrix, likelihoods: Likelihoods | None 
 
 
 def _update_weights(models: Iterable[FlowMixture], log_prob: Tensor) -> None:
-    """Set the class weights under which rows with log-likelihoods `(N, K)` are most likely.
-
-    Weights of nameless components beyond those K stay as they are.
-    """
+    """Set the class weights under which rows with log-likelihoods `(N, K)` are most likely."""
     classes = log_prob.shape[1]
     estimate = estimate_weights(log_prob, torch.full((classes,), 1 / classes, dtype=torch.float64))
     for model in models:
         raw = model.mixture.raw_log_weights
-        others = model.mixture.log_weights.exp()[classes:].to(estimate)
-        weights = torch.cat([estimate * (1 - others.sum()), others])
-        model.mixture.set_weights(weights.to(raw.dtype).to(raw.device))  # not every device has float64
+        model.mixture.set_weights(estimate.to(raw.dtype).to(raw.device))  # not every device has float64

@@ -268,7 +268,7 @@ def _evaluate_cross_fitted(fitted: FittedModel, context: TrainContext, run: Run)
     """Write and evaluate the predictions of the folds, also of a run before; None without folds."""
     rows, held_out, parts = context.data.rows, fitted.out_of_fold, []
     if held_out is not None and fitted.cross_fitted is not None:
-        parts.append((fitted.cross_fitted[0], held_out.rows, held_out.folds))
+        parts.append((fitted.cross_fitted, held_out.rows, held_out.folds))
     if context.start:
         parts.append(context.start.cross_fitted(rows))
     if not sum(len(part[1]) for part in parts):
@@ -288,6 +288,6 @@ def _test(trained: TrainedModel, data: PreparedData, run: Run) -> Evaluation | N
     log_prob, log_density = outputs.log_posterior.numpy(), outputs.log_density.numpy()
     rows = collect_predictions(data.rows.test, data.rows.columns, log_prob, names)
     rows.save(run.path / "eval" / "test.npz")
-    p_unknown, pixels = trained.model.p_unknown(outputs.latents).numpy(), data.preprocessor.pixels
+    p_unknown, pixels = outputs.latents.p_unknown().numpy(), data.preprocessor.pixels
     figures = "test", log_prob, log_density, data.test.labels.numpy(), names
     return evaluate(*figures, pixels=pixels, unknown=unknown, p_unknown=p_unknown)

@@ -119,8 +119,8 @@ class SearchResult:
         if not parts or not len(parts[0].labels):
             return None
         log_joint, unlabelled = _mean([part.log_joint for part in parts]), [part.unlabelled for part in parts]
-        nameless = _mean([part.nameless for part in parts])
-        return replace(parts[0], log_joint=log_joint, unlabelled=_mean(unlabelled), nameless=nameless)
+        p_unknown = _mean([part.p_unknown for part in parts])
+        return replace(parts[0], log_joint=log_joint, unlabelled=_mean(unlabelled), p_unknown=p_unknown)
 
     def cross_fitted(self) -> OutOfFold | None:
         """Mean predictions of the candidates that are kept without the labels of each row's fold.
@@ -131,14 +131,14 @@ class SearchResult:
         mean = self.mean_out_of_fold()
         if mean is None:
             return None
-        log_joint, nameless = np.empty_like(mean.log_joint), np.empty_like(mean.nameless)
+        log_joint, p_unknown = np.empty_like(mean.log_joint), np.empty_like(mean.p_unknown)
         for fold in np.unique(mean.folds):
             own = mean.folds == fold
             kept = keep_candidates(sort_candidates(self.results, without=fold), self.keep, without=fold)
             parts = [candidate.out_of_fold for candidate in kept]
             log_joint[own] = _mean([part.log_joint[own] for part in parts])
-            nameless[own] = _mean([part.nameless[own] for part in parts])
-        return replace(mean, log_joint=log_joint, nameless=nameless)
+            p_unknown[own] = _mean([part.p_unknown[own] for part in parts])
+        return replace(mean, log_joint=log_joint, p_unknown=p_unknown)
 
     def describe_gain(self) -> str:
         """Compare the kept candidates with the recipe as it is, by log loss on labels not seen.

@@ -15,7 +15,8 @@ from sklearn.metrics import roc_auc_score
 from flowgmm_cli import FlowGMMClassifier, load
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.inference.flowgmm import FlowGMM
-from flowgmm_cli.model import Ensemble, FlowMixture
+from flowgmm_cli.mixture.unknown_head import UnknownHead
+from flowgmm_cli.model import Ensemble
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.report.card import model_card
 from flowgmm_cli.report.context import ReportContext
@@ -169,36 +170,28 @@ def test_the_report_has_a_section_on_unknown_kinds(trained: tuple[FlowGMM, list[
     assert [float(row[1]) > 0.5 for row in table.rows] == [True] * 10
 
 
-def test_samples_and_class_weights_are_those_of_the_classes(trained: tuple[FlowGMM, list[str]]) -> None:
+def test_the_members_have_the_same_head(trained: tuple[FlowGMM, list[str]]) -> None:
     model = trained[0].trained.model
+    heads = [part.head for part in model.parts]
     assert isinstance(model, Ensemble)
-    assert model.class_prior().shape == (2,)
-    assert float(model.class_prior().sum()) == pytest.approx(1)
-    _, classes = model.sample(200, torch.Generator().manual_seed(0))
-    assert set(classes.tolist()) == {0, 1}
-
-
-def test_densities_include_the_nameless_components(trained: tuple[FlowGMM, list[str]]) -> None:
-    part = trained[0].trained.model.parts[0]
-    assert isinstance(part, FlowMixture)
+    assert isinstance(heads[0], UnknownHead)
+    assert all(torch.equal(head.weight, heads[0].weight) for head in heads)
     x = torch.randn(5, 2)
-    latents = part(x)
-    joint = part.mixture.class_log_prob(latents.z)
-    assert joint.shape == (5, 3)
-    assert torch.allclose(latents.log_prob(), joint.logsumexp(1) + latents.log_det)
-    odds = torch.softmax(joint / part.temperature, dim=1)
-    assert torch.allclose(part.p_unknown(latents), odds[:, 2], atol=1e-6)
-    some = latents.rows(slice(1, 3))
-    assert torch.equal(some.joint_log_prob, joint[1:3])
+    latents = model(x)
+    assert torch.equal(latents.unknown_log_odds, heads[0](x))
+    assert torch.equal(latents.rows(slice(1, 3)).unknown_log_odds, latents.unknown_log_odds[1:3])
 
 
-def test_a_second_training_has_the_same_weights(arrays: Path, tmp_path: Path) -> None:
+def test_the_classes_are_trained_as_without_unknown_kinds(arrays: Path, tmp_path: Path) -> None:
     states = []
-    for name in ("first", "second"):
-        train_run(arrays, tmp_path / name, "prior.unknown=2", "calibration.method=none")
-        states.append(load(tmp_path / name).trained.model.state_dict())
-    assert states[0]["mixture.means"].shape == (4, 2)
+    for unknown in ("off", "2", "2"):
+        folder = tmp_path / str(len(states))
+        train_run(arrays, folder, f"prior.unknown={unknown}", "calibration.method=none")
+        states.append(load(folder).trained.model.state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert set(states[1]) - set(states[0]) == {"head.weight", "head.bias"}
+    assert states[1]["head.weight"].shape == (4, 2)
+    assert all(torch.equal(value, states[2][name]) for name, value in states[1].items())
 
 
 @pytest.mark.parametrize("unknown", ["off", "auto"])

@@ -134,14 +134,3 @@ def test_estimation_leaves_every_weight_positive_and_needs_no_rows() -> None:
     weights = estimate_weights(one_sided, start)
     assert 0 < weights[1].item() < 0.02
     torch.testing.assert_close(estimate_weights(torch.empty(0, 2), start), start)
-
-
-def test_nameless_components_have_weights_beside_those_of_the_classes() -> None:
-    labels = torch.tensor([0, 0, 0, 1, 2, 2])  # two classes, and two examples of unknown kinds
-    for config, expected in (
-        ({}, [1, 1, 1]),
-        ({"class_prior": "labelled"}, [4, 2, 3]),
-        ({"class_prior": "given", "weights": [3.0, 1.0]}, [3, 1, 2]),
-    ):
-        weights = initial_weights(GMMConfig.model_validate(config), labels=labels, classes=2, unknown=1)
-        assert weights.tolist() == pytest.approx([value / sum(expected) for value in expected])

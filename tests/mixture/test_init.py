@@ -266,14 +266,3 @@ def test_label_spreading_samples_from_very_many_rows(monkeypatch: pytest.MonkeyP
     assert torch.equal(responsibilities[:6], rows.label_indicators)
 
 
-@pytest.mark.parametrize("components", [1, 2])
-def test_given_means_leave_the_nameless_component_at_its_examples(components: int) -> None:
-    points = [[float(k), 0.0, 0.0] for k in range(2 * components)]
-    config = GMMConfig.model_validate({"means": "given", "points": points, "components": components})
-    x, y = blobs(30, 1)
-    rows = TrainingLatents(x, y, x[:0], 3, 3, unknown=1)
-    means = initial_means(config, rows, seeded()).means
-    assert means[: 2 * components].tolist() == points
-    distance = (means[2 * components :] - x[y == 2].mean(0)).norm(dim=1)
-    assert distance.tolist() == pytest.approx([0.0] * components, abs=1e-5 if components == 1 else 0.6)
-    assert len(torch.unique(means, dim=0)) == 3 * components

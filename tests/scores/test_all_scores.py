@@ -15,7 +15,7 @@ from flowgmm_cli.recipe.schema import STANDARD_SCORES
 from flowgmm_cli.scores.specs import SPECS
 
 Draw = Callable[..., ScoreInputs]
-# `unknown` is constant under a model without nameless components, see test_posterior.py
+# `unknown` is constant under a model without unknown kinds, see test_posterior.py
 every_score = pytest.mark.parametrize("name", [name for name in SPECS if name != "unknown"])
 DOUBT = {"entropy", "max_posterior", "label_posterior"}  # far rows have a certain class
 DIRECTION = {"angle_knn", "label_angle"}  # however far a row is

@@ -50,7 +50,7 @@ def test_scores_of_images_are_skipped_for_rows_without_images(draw: Draw, gaussi
     assert caught.value.details == ("compression reads images",)
     with pytest.raises(RecipeError, match="no score") as caught:
         fit([component("unknown")], draw, gaussian)
-    assert caught.value.details == ("unknown needs nameless components, see prior.unknown",)
+    assert caught.value.details == ("unknown needs unknown kinds, see prior.unknown",)
 
 
 def test_a_component_can_be_repeated(draw: Draw, gaussian: Model) -> None:

@@ -12,7 +12,7 @@ from score_rows import component, make_inputs
 from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.export.graph import log1p, search
 from flowgmm_cli.export.scores import NoOperationError, detector_operation
-from flowgmm_cli.mixture.gaussian import GaussianMixture
+from flowgmm_cli.mixture.unknown_head import UnknownHead
 from flowgmm_cli.model import FlowMixture, Model
 from flowgmm_cli.scores.blend import BLEND, Blend, Family
 from flowgmm_cli.scores.detector import Detector, fit_detector
@@ -24,9 +24,10 @@ WITHOUT = {"density_of_states", "likelihood_ratio", "compression"}
 
 @pytest.fixture
 def with_unknown(gaussian: Model) -> FlowMixture:
-    """The same model with a nameless component far from both classes."""
-    means = torch.cat([gaussian.parts[0].mixture.means, torch.tensor([[0.0, 5, 0, 0]])])
-    return FlowMixture(gaussian.parts[0].flow, GaussianMixture(means), nameless=1)
+    """The same model with an unknown kind far from both classes."""
+    head = UnknownHead(4, classes=2)
+    head.weight[2, 1] = 2.0
+    return FlowMixture(gaussian.parts[0].flow, gaussian.parts[0].mixture, head)
 
 
 @pytest.mark.parametrize("name", [name for name in SPECS if name not in WITHOUT])

@@ -10,6 +10,7 @@ import torch
 from score_rows import Identity, component, fit_score, inputs_from_logits, make_inputs
 
 from flowgmm_cli.mixture.gaussian import GaussianMixture
+from flowgmm_cli.mixture.unknown_head import UnknownHead
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.scores import base
@@ -81,25 +82,33 @@ def test_entropy_of_a_nearly_certain_row_has_full_precision() -> None:
     np.testing.assert_allclose(fit_score("entropy", rows)(rows), expected, rtol=1e-12)
 
 
-def test_unknown_is_the_log_odds_of_the_nameless_components() -> None:
-    model = FlowMixture(Identity(), GaussianMixture(torch.tensor([[-2.0], [0.0], [2.0], [5.0]])), nameless=2)
+def model_with_head(means: list[float], weight: list[float], bias: list[float]) -> FlowMixture:
+    """Classes at points of a line, and a head whose last kind is unknown."""
+    head = UnknownHead(1, classes=len(means))
+    head.weight.copy_(torch.tensor(weight)[:, None])
+    head.bias.copy_(torch.tensor(bias))
+    return FlowMixture(Identity(), GaussianMixture(torch.tensor(means)[:, None]), head)
+
+
+def test_unknown_is_the_log_odds_of_the_head() -> None:
+    model = model_with_head([-2.0, 0.0], [-1.0, 0.0, 1.0], [0.0, 0.5, -1.0])
     model.temperature.fill_(2.0)
     rows = make_inputs(model, torch.tensor([[-2.0], [1.0], [4.0], [1e6]]))
-    odds = torch.softmax(model.mixture.class_log_prob(rows.x) / 2, dim=1).detach()
-    expected = torch.log(odds[:, 2:].sum(1) / odds[:, :2].sum(1)).numpy()
+    odds = torch.softmax(rows.x * model.head.weight[:, 0] + model.head.bias, dim=1)
+    expected = torch.log(odds[:, 2] / odds[:, :2].sum(1)).numpy()
     scores = fit_score("unknown", rows, model=model)(rows)
     np.testing.assert_allclose(scores[:3], expected[:3], rtol=1e-5)
     assert scores[3] > 1e5  # where the probability is 1
-    np.testing.assert_allclose(model.p_unknown(rows.latents), odds[:, 2:].sum(1), atol=1e-6)
+    np.testing.assert_allclose(rows.latents.p_unknown(), odds[:, 2], atol=1e-6)
 
 
-def test_unknown_is_zero_without_nameless_components() -> None:
+def test_unknown_is_zero_for_a_model_without_unknown_kinds() -> None:
     rows = inputs_from_logits([[0.0, 3.0], [1.0, 1.0]])
     assert fit_score("unknown", rows)(rows).tolist() == [0, 0]
 
 
 def test_combined_counts_unknown_as_much_as_all_others() -> None:
-    model = FlowMixture(Identity(), GaussianMixture(torch.tensor([[-3.0], [3.0], [9.0]])), nameless=1)
+    model = model_with_head([-3.0, 3.0], [-1.0, 1.0, 3.0], [0.0, 0.0, -12.0])
     x = torch.cat([torch.linspace(-6, 6, 60), torch.tensor([9.0])])[:, None]
     rows = make_inputs(model, x)
     score = fit_score("combined", rows, model=model)

@@ -91,8 +91,8 @@ def out_of_fold(
 ) -> OutOfFold:
     """Predictions for all labelled rows, in 3 folds."""
     rows = np.flatnonzero(labels >= 0)
-    nameless = np.empty((len(rows), 0))
-    return OutOfFold(log_joint, labels[rows], rows, np.arange(len(rows)) % 3, unlabelled, nameless)
+    p_unknown = np.zeros(len(rows))
+    return OutOfFold(log_joint, labels[rows], rows, np.arange(len(rows)) % 3, unlabelled, p_unknown)
 
 
 def pooled(folds: Folds) -> tuple[npt.NDArray[np.float64], Labels]:
@@ -189,7 +189,7 @@ def test_a_fold_is_calibrated_on_the_labels_of_the_others(noise: bool) -> None:
     scores = latents(labels[labels >= 0]).class_log_prob.numpy()
     held_out = out_of_fold(scores, labels, np.empty((3, 0, 3)))
     config = CalibrationConfig(noise=noise)
-    result, _ = calibrate_folds(config, held_out, temperature=7.0)
+    result = calibrate_folds(config, held_out, temperature=7.0)
     for fold in range(3):
         own = held_out.folds == fold
         temperature, share = fit_temperature(scores[~own], held_out.labels[~own]), 0.0
@@ -198,7 +198,7 @@ def test_a_fold_is_calibrated_on_the_labels_of_the_others(noise: bool) -> None:
         expected = (1 - share) * softmax(scores[own] / temperature, axis=1) + share / 3
         np.testing.assert_allclose(np.exp(result[own]), expected)
         flipped = np.where(own, (held_out.labels + 1) % 3, held_out.labels)
-        again, _ = calibrate_folds(config, replace(held_out, labels=flipped), temperature=7.0)
+        again = calibrate_folds(config, replace(held_out, labels=flipped), temperature=7.0)
         np.testing.assert_array_equal(again[own], result[own])
 
 
@@ -208,13 +208,8 @@ def test_folds_of_few_labels_have_the_temperature_of_training(method: str, tempe
     scores = latents(labels[labels >= 0], classes=2).class_log_prob.numpy()
     config = CalibrationConfig.model_validate({"method": method})
     rows = out_of_fold(scores, labels, np.empty((3, 0, 2)))
-    result, p_unknown = calibrate_folds(config, rows, temperature=7.0)
+    result = calibrate_folds(config, rows, temperature=7.0)
     np.testing.assert_allclose(np.exp(result), softmax(scores / temperature, axis=1))
-    assert not p_unknown.any()
-    nameless = scores.max(1, keepdims=True) + 1.0
-    _, p_unknown = calibrate_folds(config, replace(rows, nameless=nameless), temperature=7.0)
-    joint = np.concatenate([scores, nameless], axis=1) / temperature
-    np.testing.assert_allclose(p_unknown, softmax(joint, axis=1)[:, 2])
 
 
 def test_the_sample_of_unlabelled_rows_is_spread_evenly() -> None:
@@ -290,7 +285,7 @@ def test_a_calibration_keeps_no_second_table_in_memory(monkeypatch: pytest.Monke
         assert fit_calibration(config, scores, labels, "cross_fit", 1.0, with_likelihoods=True).likelihoods
         assert tracemalloc.get_traced_memory()[1] < scores.nbytes
         tracemalloc.reset_peak()
-        result, _ = calibrate_folds(config, table, temperature=1.0)
+        result = calibrate_folds(config, table, temperature=1.0)
         assert result.dtype == np.float64
         assert tracemalloc.get_traced_memory()[1] < result.nbytes + 2 * scores.nbytes
     finally:
