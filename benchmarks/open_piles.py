@@ -206,7 +206,7 @@ class Benchmark:
         """Return the result of a draw, computed unless it exists; {} if it has to exist and does not."""
         folder = self.work / "rows" / f"{pile.name}-{seed}-{share:g}"
         own = [word.format(folder=folder) for word in pile.words]
-        words = [*own, "data.split.test=0", "prior.unknown=auto", f"run.seed={seed}", *self.extra]
+        words = [*own, "data.split.test=0", f"run.seed={seed}", *self.extra]
         settings = json.dumps([pile.recipe, pile.labels, pile.unnamed, pile.most, words])
         key = hashlib.sha256(settings.encode()).hexdigest()[:10]
         file = self.work / "points" / pile.name / f"{seed}-{share:g}-{key}.json"

@@ -106,13 +106,16 @@ def match_clusters(
 
 
 def fit_logistic(
-    x: npt.NDArray[np.float64], classes: npt.NDArray[np.integer[Any]], *, iterations: int = 200
+    x: npt.NDArray[np.float64], classes: npt.NDArray[np.integer[Any]], *, strength: float = 1.0
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Fit a logistic regression to rows `(N, D)` of classes 0 to K - 1: weights `(K, D)`, bias `(K,)`."""
+    """Fit a logistic regression to rows `(N, D)` of classes 0 to K - 1: weights `(K, D)`, bias `(K,)`.
+
+    `strength` is that of the penalty on the weights.
+    """
     from sklearn.linear_model import LogisticRegression
 
     with single_thread_no_warnings():
-        model = LogisticRegression(max_iter=iterations).fit(x, classes)
+        model = LogisticRegression(C=1 / strength, max_iter=200).fit(x, classes)
     if len(model.coef_) == 1:  # of two classes the second
         signs = np.array([-0.5, 0.5])
         return signs[:, None] * model.coef_, signs * model.intercept_

@@ -5,6 +5,9 @@ The flow and the classes are trained as without it, so that a false alarm change
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -13,15 +16,20 @@ from flowgmm_cli.data.tensors import Matrix
 from flowgmm_cli.mixture.clusters import fit_logistic
 from flowgmm_cli.mixture.unknown import UnknownKinds, sample_positions
 
-_MAX_LABELLED = 5000  # rows that the regression is fitted to
-_MAX_OTHERS = 20_000  # unlabelled rows that share the probabilities
+_MAX_CENTRES = 1000
+_OPERATIONS = 1e8  # centres * centres * classes of the regression: a second or two
+_MAX_OTHERS = 20_000  # unlabelled rows over which the probabilities have the estimated share as their mean
+_NARROWNESS = 4.0  # gamma times the median squared distance of centres
 _BISECTIONS = 60
 
 
 class UnknownHead(nn.Module):
-    r"""Log-odds of M unknown kinds against K classes, by a logistic regression on preprocessed rows.
+    r"""Log-odds of M unknown kinds against K classes, by logistic regression on C radial kernels.
 
-    .. math:: \log \sum_m e^{w_m x + b_m} - \log \sum_k e^{w_k x + b_k}
+    .. math:: \log \sum_m e^{l_m} - \log \sum_k e^{l_k}, \qquad
+              l_i = b_i + \textstyle\sum_c w_{ic} \exp(-\gamma |x - x_c|^2)
+
+    A row far from all centres has the log-odds of the biases.
 
     Args:
         features: length of a row, D.
@@ -29,19 +37,36 @@ class UnknownHead(nn.Module):
         count: M.
     """
 
+    centres: Tensor
+    gamma: Tensor
     weight: Tensor
     bias: Tensor
 
     def __init__(self, features: int, *, classes: int, count: int = 1) -> None:
         super().__init__()
         self.classes, self.count = classes, count
-        self.register_buffer("weight", torch.zeros(classes + count, features))
+        self.register_buffer("centres", torch.zeros(1, features))
+        self.register_buffer("gamma", torch.ones(()))
+        self.register_buffer("weight", torch.zeros(classes + count, 1))
         self.register_buffer("bias", torch.zeros(classes + count))
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the log-odds of rows `(N, *shape)`, `(N,)`."""
-        logits = nn.functional.linear(x.flatten(1).to(self.weight.dtype), self.weight, self.bias)
+        logits = nn.functional.linear(self.kernels(x.flatten(1)), self.weight, self.bias)
         return logits[:, self.classes :].logsumexp(1) - logits[:, : self.classes].logsumexp(1)
+
+    def kernels(self, x: Tensor) -> Tensor:
+        """Compute the kernels of rows `(N, D)`, `(N, C)`."""
+        x, centres = x.to(self.centres.dtype), self.centres
+        squares = x.square().sum(1, keepdim=True) + centres.square().sum(1) - 2 * x @ centres.T
+        return torch.exp(-self.gamma * squares.clamp_min(0))
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
+        """Take over the number of centres, which the recipe does not know."""
+        count = len(state_dict[f"{prefix}centres"]) if f"{prefix}centres" in state_dict else 1
+        self.centres = self.centres.new_zeros(count, self.centres.shape[1])
+        self.weight = self.weight.new_zeros(len(self.weight), count)
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
 
 @torch.no_grad()
@@ -59,21 +84,21 @@ def fit_head(
         classes: K.
         generator: random numbers, on the CPU.
     """
-    known = sample_positions(labels >= 0, _MAX_LABELLED, generator)
-    others = x[sample_positions(labels < 0, _MAX_OTHERS, generator)]
-    rows = torch.cat([x[known], x[unknown.examples]]).double().numpy()
-    present, y = np.unique(
-        torch.cat([labels[known], classes + unknown.components]).numpy(), return_inverse=True
-    )
-    unit = float(rows.std()) or 1.0
-    weight, bias = fit_logistic(rows / unit, y)
     head = UnknownHead(x.shape[1], classes=classes, count=unknown.count)
-    head.bias.fill_(-1e4)  # classes without a visible label
-    index = torch.from_numpy(present)
-    head.weight[index] = torch.from_numpy(weight / unit).float()
-    head.bias[index] = torch.from_numpy(bias).float()
-    log_odds = head(others).double()
-    low, high = (-float(values) - 20 for values in (log_odds.max(), log_odds.min() - 40))
+    known = (labels >= 0).nonzero().flatten()
+    rows = torch.cat([known, unknown.examples])
+    y = torch.cat([labels[known], classes + unknown.components])
+    most = min(_MAX_CENTRES, int((_OPERATIONS / len(head.bias)) ** 0.5))
+    chosen = sample_positions(torch.ones(len(rows), dtype=torch.bool), most, generator)
+    present, codes = np.unique(y[chosen].numpy(), return_inverse=True)
+    head.centres = x[rows[chosen]].float()
+    head.gamma = _NARROWNESS / torch.pdist(head.centres).square().median().clamp_min(1e-12)
+    weight, bias = fit_logistic(head.kernels(head.centres).double().numpy(), codes, strength=0.1)
+    head.weight = torch.zeros(len(head.bias), len(chosen))
+    head.bias.fill_(-1e4)  # of a class without a visible label
+    head.weight[present], head.bias[present] = (torch.from_numpy(part).float() for part in (weight, bias))
+    log_odds = head(x[sample_positions(labels < 0, _MAX_OTHERS, generator)]).double()
+    low, high = -float(log_odds.max()) - 20, -float(log_odds.min()) + 20
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         low, high = (middle, high) if (log_odds + middle).sigmoid().mean() < unknown.share else (low, middle)

@@ -47,7 +47,7 @@ def unknown_section(context: ReportContext) -> Iterator[Part]:
     yield Paragraph(
         f"{text[:1].upper()}{text[1:]}: an estimate with its 90 % interval, from the label mass that rows "
         f"receive over a graph of neighbours. `p_unknown` is the probability that a row belongs to none of "
-        "the classes, by a logistic regression of the scarcest rows against the labelled ones; "
+        "the classes, by a kernel logistic regression of the scarcest rows against the labelled ones; "
         "`flowgmm discover` groups such rows."
     )
     others = _encode_others(context)

@@ -84,5 +84,6 @@ def toy_model(features: int = 4, classes: int = 3, unknown: int = 0) -> FlowMixt
     mixture = GaussianMixture(means, learn_means=True, learn_scales=True)
     head = UnknownHead(features, classes=classes, count=unknown) if unknown else None
     if head:
-        head.weight.copy_(torch.randn(head.weight.shape, generator=generator))
+        head.centres = torch.randn(5, features, generator=generator)
+        head.weight = torch.randn(classes + unknown, 5, generator=generator)
     return FlowMixture(flow, mixture, head)

@@ -189,8 +189,8 @@ def test_the_classes_are_trained_as_without_unknown_kinds(arrays: Path, tmp_path
         train_run(arrays, folder, f"prior.unknown={unknown}", "calibration.method=none")
         states.append(load(folder).trained.model.state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-    assert set(states[1]) - set(states[0]) == {"head.weight", "head.bias"}
-    assert states[1]["head.weight"].shape == (4, 2)
+    assert {name.split(".")[0] for name in set(states[1]) - set(states[0])} == {"head"}
+    assert states[1]["head.bias"].shape == (4,)
     assert all(torch.equal(value, states[2][name]) for name, value in states[1].items())
 
 

@@ -3,8 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
+from flowgmm_cli.files import load_strictly
 from flowgmm_cli.mixture import unknown as module
 from flowgmm_cli.mixture.unknown import (
     UnknownKinds,
@@ -15,6 +17,7 @@ from flowgmm_cli.mixture.unknown import (
     label_mass,
     scarcity_ranks,
 )
+from flowgmm_cli.mixture.unknown_head import UnknownHead, fit_head
 from flowgmm_cli.neighbours import affinity
 
 CENTRES = torch.tensor([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0], [8.0, 8.0]])
@@ -46,7 +49,7 @@ def search(
     return find_unknown(rows, visible, classes=3, count=count, generator=generator(seed))
 
 
-@pytest.mark.parametrize(("hidden", "share"), [(100, 1 / 7), (200, 1 / 4), (600, 1 / 2)])
+@pytest.mark.parametrize(("hidden", "share"), [(200, 1 / 4), (600, 1 / 2)])
 def test_a_kind_without_labels_is_found_with_its_share(hidden: int, share: float) -> None:
     found, kinds = find(hidden)
     assert found is not None
@@ -58,7 +61,7 @@ def test_a_kind_without_labels_is_found_with_its_share(hidden: int, share: float
 
 
 def test_examples_are_as_many_as_a_class_of_that_size_would_have_labels() -> None:
-    for hidden, expected in ((100, LABELS // 3), (600, LABELS)):
+    for hidden, expected in ((200, LABELS // 3), (600, LABELS)):
         found, _ = find(hidden)
         assert found is not None
         assert len(found.examples) == pytest.approx(expected, abs=10)
@@ -195,3 +198,20 @@ def test_the_result_is_sent_as_text() -> None:
     assert copy.to_dict() == found.to_dict()
     assert torch.equal(copy.examples, found.examples)
     assert torch.equal(copy.components, found.components)
+
+
+def test_the_head_knows_rows_of_the_unknown_kind_and_their_share() -> None:
+    found, kinds = find(200)
+    assert found is not None
+    labelled, _ = rows([LABELS // 3] * 3, seed=100)
+    x = torch.cat([labelled, rows([200, 200, 200, 200])[0]])
+    visible = torch.where(torch.arange(len(x)) < LABELS, kinds, -1)
+    head = fit_head(x, visible, found, classes=3, generator=generator())
+    p = head(x).sigmoid()
+    assert float(p[LABELS:].mean()) == pytest.approx(found.share, abs=1e-4)
+    assert roc_auc_score(kinds == 3, p) > 0.98
+    with_one_class = fit_head(x, torch.where(visible == 1, 1, -1), found, classes=3, generator=generator())
+    assert roc_auc_score(kinds[kinds != 2] == 3, with_one_class(x)[kinds != 2]) > 0.5
+    copy = UnknownHead(2, classes=3)
+    load_strictly(copy, head.state_dict())
+    assert torch.equal(copy(x), head(x))

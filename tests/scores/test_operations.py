@@ -26,7 +26,7 @@ WITHOUT = {"density_of_states", "likelihood_ratio", "compression"}
 def with_unknown(gaussian: Model) -> FlowMixture:
     """The same model with an unknown kind far from both classes."""
     head = UnknownHead(4, classes=2)
-    head.weight[2, 1] = 2.0
+    head.centres, head.weight = torch.tensor([[0.0, 5, 0, 0]]), torch.tensor([[0.0], [0.0], [3.0]])
     return FlowMixture(gaussian.parts[0].flow, gaussian.parts[0].mixture, head)
 
 

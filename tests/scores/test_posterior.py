@@ -82,23 +82,21 @@ def test_entropy_of_a_nearly_certain_row_has_full_precision() -> None:
     np.testing.assert_allclose(fit_score("entropy", rows)(rows), expected, rtol=1e-12)
 
 
-def model_with_head(means: list[float], weight: list[float], bias: list[float]) -> FlowMixture:
-    """Classes at points of a line, and a head whose last kind is unknown."""
-    head = UnknownHead(1, classes=len(means))
-    head.weight.copy_(torch.tensor(weight)[:, None])
-    head.bias.copy_(torch.tensor(bias))
-    return FlowMixture(Identity(), GaussianMixture(torch.tensor(means)[:, None]), head)
+def model_with_head(kind: float) -> FlowMixture:
+    """Classes at -3 and 3 of a line, and a head for a kind at another point."""
+    head = UnknownHead(1, classes=2)
+    head.centres, head.weight = torch.tensor([[-3.0], [3.0], [kind]]), 5 * torch.eye(3)
+    return FlowMixture(Identity(), GaussianMixture(torch.tensor([[-3.0], [3.0]])), head)
 
 
 def test_unknown_is_the_log_odds_of_the_head() -> None:
-    model = model_with_head([-2.0, 0.0], [-1.0, 0.0, 1.0], [0.0, 0.5, -1.0])
+    model = model_with_head(1.0)
     model.temperature.fill_(2.0)
     rows = make_inputs(model, torch.tensor([[-2.0], [1.0], [4.0], [1e6]]))
-    odds = torch.softmax(rows.x * model.head.weight[:, 0] + model.head.bias, dim=1)
+    kernels = torch.exp(-((rows.x - torch.tensor([-3.0, 3.0, 1.0])) ** 2))
+    odds = torch.softmax(5 * kernels, dim=1)
     expected = torch.log(odds[:, 2] / odds[:, :2].sum(1)).numpy()
-    scores = fit_score("unknown", rows, model=model)(rows)
-    np.testing.assert_allclose(scores[:3], expected[:3], rtol=1e-5)
-    assert scores[3] > 1e5  # where the probability is 1
+    np.testing.assert_allclose(fit_score("unknown", rows, model=model)(rows), expected, rtol=1e-4)
     np.testing.assert_allclose(rows.latents.p_unknown(), odds[:, 2], atol=1e-6)
 
 
@@ -108,7 +106,7 @@ def test_unknown_is_zero_for_a_model_without_unknown_kinds() -> None:
 
 
 def test_combined_counts_unknown_as_much_as_all_others() -> None:
-    model = model_with_head([-3.0, 3.0], [-1.0, 1.0, 3.0], [0.0, 0.0, -12.0])
+    model = model_with_head(9.0)
     x = torch.cat([torch.linspace(-6, 6, 60), torch.tensor([9.0])])[:, None]
     rows = make_inputs(model, x)
     score = fit_score("combined", rows, model=model)
