@@ -18,9 +18,8 @@ from flowgmm_cli.mixture.unknown import UnknownKinds, sample_positions
 
 _MAX_CENTRES = 1000
 _OPERATIONS = 1e8  # centres * centres * classes of the regression: a second or two
-_MAX_OTHERS = 20_000  # unlabelled rows over which the probabilities have the estimated share as their mean
+_MAX_OTHERS = 20_000  # unlabelled rows, of which the estimated share has a probability above 1/2
 _NARROWNESS = 4.0  # gamma times the median squared distance of centres
-_BISECTIONS = 60
 
 
 class UnknownHead(nn.Module):
@@ -75,7 +74,7 @@ def fit_head(
 ) -> UnknownHead:
     """Fit a head to labelled rows and to the examples of unknown kinds.
 
-    Its probabilities of unknown kinds have the estimated share as their mean over the unlabelled rows.
+    The estimated share of the unlabelled rows has a probability above 1/2.
 
     Args:
         x: preprocessed training rows `(N, D)`, on the CPU.
@@ -98,9 +97,5 @@ def fit_head(
     head.bias.fill_(-1e4)  # of a class without a visible label
     head.weight[present], head.bias[present] = (torch.from_numpy(part).float() for part in (weight, bias))
     log_odds = head(x[sample_positions(labels < 0, _MAX_OTHERS, generator)]).double()
-    low, high = -float(log_odds.max()) - 20, -float(log_odds.min()) + 20
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if (log_odds + middle).sigmoid().mean() < unknown.share else (low, middle)
-    head.bias[classes:] += low
+    head.bias[classes:] -= torch.quantile(log_odds, 1 - unknown.share)
     return head
