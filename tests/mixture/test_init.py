@@ -264,5 +264,3 @@ def test_label_spreading_samples_from_very_many_rows(monkeypatch: pytest.MonkeyP
     assert torch.equal(x, again)
     assert x.shape != other.shape or not torch.equal(x, other)
     assert torch.equal(responsibilities[:6], rows.label_indicators)
-
-
