@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from flowgmm_cli.training import search
 from flowgmm_cli.training.callbacks import Callbacks
 from flowgmm_cli.training.plan import Stage, TrainingPlan
 
@@ -92,7 +93,10 @@ def test_a_single_training_reports_itself_only() -> None:
         ((), "train 0/1 models, then calibration", "1 model, calibration"),
     ],
 )
-def test_a_run_counts_its_trainings(train_run: Any, words: tuple[str, ...], first: str, last: str) -> None:
+def test_a_run_counts_its_trainings(
+    train_run: Any, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], first: str, last: str
+) -> None:
+    monkeypatch.setattr(search, "keep_candidates", lambda ranked, most, without=None: tuple(ranked[:most]))
     reports: list[tuple[float, str]] = []
 
     def overall(share: float, text: str, seconds_left: float | None) -> None:

@@ -22,6 +22,7 @@ from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.runs import Run, create_run
 from flowgmm_cli.trained_model import TrainedModel
+from flowgmm_cli.training import search
 from flowgmm_cli.training.model_init import initialise_model
 from flowgmm_cli.training.pipeline import train
 from flowgmm_cli.training.start import SHARE, Start
@@ -118,8 +119,9 @@ def test_an_interrupted_run_that_goes_on_from_another_is_resumed_exactly(
 
 
 def test_every_member_goes_on_from_its_own_and_nothing_is_searched(
-    moons: Any, shared_run: Any, tmp_path: Path
+    moons: Any, shared_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(search, "keep_candidates", lambda ranked, most, without=None: tuple(ranked[:most]))
     words = ("search={keep: 2, folds: 2, candidates: {plain: {}, wide: {flow.hidden: 16}}}", "train.epochs=2")
     start, _ = shared_run(*words)
     run = create_run(moons(*words, "data.labels.count=40"), argv=[], directory=tmp_path / "m", start=start)
