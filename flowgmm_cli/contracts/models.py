@@ -94,8 +94,10 @@ class Latents:
 
     def p_unknown(self) -> Tensor:
         """Return the probability of an unknown kind, `(N,)`; 0 for a model that knows of none."""
+        import torch
+
         log_odds = self.unknown_log_odds
-        return self.log_det.new_zeros(len(self.log_det)) if log_odds is None else log_odds.sigmoid()
+        return torch.zeros_like(self.log_det) if log_odds is None else log_odds.sigmoid()
 
     def rows(self, index: slice | Tensor) -> Latents:
         """Return the latents of some of the rows."""
