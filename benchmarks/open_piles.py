@@ -6,11 +6,12 @@
     python benchmarks/open_piles.py --markdown                   the table from existing points
 
 A seed draws classes that lose their labels. A share of the unlabelled training rows is theirs; 0 is a clean
-pile. The runs are trained with the bundled recipes, on fewer rows where this saves time. Test rows of the
-unnamed classes are compared with test rows of the others by every score of the run, and by two scores that
-need the labels alone: the largest posterior of logistic regression, and the distance to the means of the
-labelled rows of the classes, on the same vectors. Each point is a small file in the work folder, so an
-interrupted benchmark goes on.
+pile. `--alone` leaves these rows out again: the same rows of the named classes without the others. The runs
+are trained with the bundled recipes, on fewer rows where this saves time. Test rows of the unnamed classes
+are compared with test rows of the others by every score of the run, and by two scores that need the labels
+alone: the largest posterior of logistic regression, and the distance to the means of the labelled rows of the
+classes, on the same vectors. Each point is a small file in the work folder, so an interrupted benchmark goes
+on.
 The scores and their choice were developed on draws 0 to 4.
 """
 
@@ -65,7 +66,9 @@ class OpenPile:
     read: Callable[[Path], tuple[Part, Part | None]]
     words: tuple[str, ...]
 
-    def draw(self, shared: Path, seed: int, share: float, folder: Path) -> dict[str, Any]:
+    def draw(
+        self, shared: Path, seed: int, share: float, folder: Path, *, alone: bool = False
+    ) -> dict[str, Any]:
         """Write the rows `train`, `named` and `unnamed` of a draw into a folder; return facts about them."""
         rng = np.random.default_rng(seed)
         train, test = self.read(shared)
@@ -82,7 +85,8 @@ class OpenPile:
         named = np.setdiff1d(np.flatnonzero(~is_hidden), labelled)
         others = np.flatnonzero(is_hidden)
         size = min(self.most, int(len(named) / (1 - share)), int(len(others) / share) if share else self.most)
-        count = round(share * size)
+        count = 0 if alone else round(share * size)
+        size = size - round(share * size) + count
         chosen = np.sort(np.concatenate([labelled, named[: size - count], others[:count]]))
         visible = np.where(np.isin(chosen, labelled), y[chosen], -1)
         write_rows(folder / "train", x[chosen], visible)
@@ -197,25 +201,27 @@ class Benchmark:
         work: folder of points, runs and files of rows.
         shared: the folder of real data.
         extra: overrides for every run, after those of the data set.
+        alone: leave the rows of unnamed classes out.
     """
 
-    def __init__(self, work: Path, shared: Path, extra: Sequence[str] = ()) -> None:
-        self.work, self.shared, self.extra = work, shared, tuple(extra)
+    def __init__(self, work: Path, shared: Path, extra: Sequence[str] = (), *, alone: bool = False) -> None:
+        self.work, self.shared, self.extra, self.alone = work, shared, tuple(extra), alone
 
     def point(self, pile: OpenPile, seed: int, share: float, *, existing: bool = False) -> dict[str, Any]:
         """Return the result of a draw, computed unless it exists; {} if it has to exist and does not."""
-        folder = self.work / "rows" / f"{pile.name}-{seed}-{share:g}"
+        name = f"{seed}-{share:g}{'-alone' if self.alone else ''}"
+        folder = self.work / "rows" / f"{pile.name}-{name}"
         own = [word.format(folder=folder) for word in pile.words]
         words = [*own, "data.split.test=0", f"run.seed={seed}", *self.extra]
         settings = json.dumps([pile.recipe, pile.labels, pile.unnamed, pile.most, words])
         key = hashlib.sha256(settings.encode()).hexdigest()[:10]
-        file = self.work / "points" / pile.name / f"{seed}-{share:g}-{key}.json"
+        file = self.work / "points" / pile.name / f"{name}-{key}.json"
         if file.is_file():
             return read_json(file, "point")
         if existing:
             return {}
-        facts = pile.draw(self.shared, seed, share, folder)
-        run = self.work / "runs" / pile.name / f"{seed}-{share:g}-{key}"
+        facts = pile.draw(self.shared, seed, share, folder, alone=self.alone)
+        run = self.work / "runs" / pile.name / f"{name}-{key}"
         seconds = train_run(pile.recipe, words, run)
         point = {"seed": seed, "share": share, **facts, "seconds": seconds, **measure(run, folder)}
         write_json(file, {**point, "environment": environment()})
@@ -318,6 +324,7 @@ def main() -> None:
     parser.add_argument("--only", help=f"separated by commas: {', '.join(names)}")
     parser.add_argument("--seeds", default="10..14", help="draws, such as 0..4 or 0,2,5 (default 10..14)")
     parser.add_argument("--shares", default="0,0.1,0.2,0.5", help="shares of unnamed classes in the pile")
+    parser.add_argument("--alone", action="store_true", help="leave the rows of unnamed classes out again")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override of recipes")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks/open_piles"), help="work folder")
     parser.add_argument("--markdown", action="store_true", help="compute nothing, report the existing points")
@@ -325,7 +332,7 @@ def main() -> None:
     chosen = options.only.split(",") if options.only else list(names)
     if unknown := [name for name in chosen if name not in names]:
         raise SystemExit(f"there is no `{unknown[0]}`; choose one of {', '.join(names)}")
-    benchmark = Benchmark(options.work.resolve(), data_folder(), options.set)
+    benchmark = Benchmark(options.work.resolve(), data_folder(), options.set, alone=options.alone)
     points = []
     for name in chosen:
         for share in map(float, options.shares.split(",")):

@@ -93,6 +93,7 @@ def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
     chosen = [member.to_dict() for member in choice]
     # scores in other processes may differ in the last bit
     members = tuple(Member(**item) for item in json.loads(context.group.broadcast_text(json.dumps(chosen))))
+    plan.shorten("train", len(members), pluralise(len(members), "model"))  # a search may leave some out
     runs = [run.member(index) if run else None for index in range(len(members))]
     jobs = [
         FitJob(labels, member.changes, part, member=index)

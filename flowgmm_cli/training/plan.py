@@ -53,7 +53,7 @@ class TrainingPlan:
         self.stages, self.clock = tuple(stages), clock
         self._report = callbacks or Callbacks()
         self.callbacks = replace(self._report, progress=self._progress)
-        self._epochs = [epochs for stage in self.stages for epochs in stage.epochs]
+        self._epochs = self._list_epochs()
         self._begin: float | None = None  # time of the first report
         self._finished = self._running = 0  # trainings
         self._share: float | None = None  # of the running batch; None before its first report
@@ -64,6 +64,14 @@ class TrainingPlan:
         self._finished += self._running
         self._running, self._share = fits, None
         self._update()
+
+    def shorten(self, name: str, trainings: int, title: str) -> None:
+        """Leave only the first trainings of a stage that has not begun, and give it a new title."""
+        self.stages = tuple(
+            replace(stage, title=title, epochs=stage.epochs[:trainings]) if stage.name == name else stage
+            for stage in self.stages
+        )
+        self._epochs = self._list_epochs()
 
     def finish(self) -> None:
         """Report the end of all trainings."""
@@ -108,6 +116,9 @@ class TrainingPlan:
         if measured <= 0 or seconds < _FIRST_SECONDS or is_early:
             return None
         return max(epochs, 0.0) * seconds / measured
+
+    def _list_epochs(self) -> list[float]:
+        return [epochs for stage in self.stages for epochs in stage.epochs]
 
     def _batch_epochs(self) -> float:
         return sum(self._epochs[self._finished : self._finished + self._running])

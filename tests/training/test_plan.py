@@ -31,6 +31,17 @@ class Watch:
             self.plan.callbacks.progress(step, 10, "title", "")
 
 
+def test_a_stage_may_have_fewer_trainings_than_were_expected() -> None:
+    watch = Watch()
+    for _ in range(2):
+        watch.train(2, seconds=20.0)
+    watch.plan.shorten("train", 1, "1 model")
+    watch.train(1, seconds=40.0)
+    share, text, left = watch.reports[-1]
+    assert (share, text) == (pytest.approx(1, abs=0.01), "train 0/1 models, then calibration")
+    assert left == pytest.approx(0, abs=1)
+
+
 def test_the_time_left_follows_the_time_of_an_epoch() -> None:
     watch = Watch()
     watch.train(2, seconds=20.0)  # 2 of 12 epochs
