@@ -73,6 +73,8 @@ def find_groups(
         seed: of k-means.
         progress: called with each number of groups that is tried.
     """
+    if not candidates.any():
+        return Groups(np.full(len(x), -1), np.full(len(x), np.nan), x[:0])
     x = x.astype(np.float32)
     rows, known = x[candidates], (classes >= 0) & ~candidates
     means, radius = _class_widths(x[known], classes[known])

@@ -18,7 +18,7 @@ from flowgmm_cli.mixture.unknown import UnknownKinds, sample_positions
 
 _MAX_CENTRES = 1000
 _OPERATIONS = 1e8  # centres * centres * classes of the regression: a second or two
-_MAX_OTHERS = 20_000  # unlabelled rows, of which the estimated share has a probability above 1/2
+_MAX_OTHERS = 20_000  # unlabelled rows whose share with a probability above 1/2 is counted
 _NARROWNESS = 4.0  # gamma times the median squared distance of centres
 
 
@@ -74,7 +74,8 @@ def fit_head(
 ) -> UnknownHead:
     """Fit a head to labelled rows and to the examples of unknown kinds.
 
-    The estimated share of the unlabelled rows has a probability above 1/2.
+    The share of the unlabelled rows with a probability above 1/2 is the estimated one where it would lie
+    outside of its interval.
 
     Args:
         x: preprocessed training rows `(N, D)`, on the CPU.
@@ -97,5 +98,6 @@ def fit_head(
     head.bias.fill_(-1e4)  # of a class without a visible label
     head.weight[present], head.bias[present] = (torch.from_numpy(part).float() for part in (weight, bias))
     log_odds = head(x[sample_positions(labels < 0, _MAX_OTHERS, generator)]).double()
-    head.bias[classes:] -= torch.quantile(log_odds, 1 - unknown.share)
+    if not unknown.low <= float((log_odds > 0).double().mean()) <= unknown.high:
+        head.bias[classes:] -= torch.quantile(log_odds, 1 - unknown.share)
     return head

@@ -73,7 +73,7 @@ def autocast_on_meta() -> Iterator[None]:
 def toy_model(features: int = 4, classes: int = 3, unknown: int = 0) -> FlowMixture:
     """Make a linear flow and a mixture, both with parameters; the classes lie on the first axis, 4 apart.
 
-    The head for unknown kinds has random weights.
+    To the head for unknown kinds, rows far from all classes are rather of such a kind.
     """
     flow, generator = LULinear(features), torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -84,6 +84,7 @@ def toy_model(features: int = 4, classes: int = 3, unknown: int = 0) -> FlowMixt
     mixture = GaussianMixture(means, learn_means=True, learn_scales=True)
     head = UnknownHead(features, classes=classes, count=unknown) if unknown else None
     if head:
-        head.centres = torch.randn(5, features, generator=generator)
-        head.weight = torch.randn(classes + unknown, 5, generator=generator)
+        head.gamma.fill_(0.05)
+        head.centres = flow.inverse(means).detach()
+        head.weight = torch.cat([4 * torch.eye(classes), torch.zeros(unknown, classes)])
     return FlowMixture(flow, mixture, head)
