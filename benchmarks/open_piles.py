@@ -212,7 +212,7 @@ class Benchmark:
         name = f"{seed}-{share:g}{'-alone' if self.alone else ''}"
         folder = self.work / "rows" / f"{pile.name}-{name}"
         own = [word.format(folder=folder) for word in pile.words]
-        words = [*own, "data.split.test=0", f"run.seed={seed}", *self.extra]
+        words = [*own, "data.split.test=0", "prior.unknown=auto", f"run.seed={seed}", *self.extra]
         settings = json.dumps([pile.recipe, pile.labels, pile.unnamed, pile.most, words])
         key = hashlib.sha256(settings.encode()).hexdigest()[:10]
         file = self.work / "points" / pile.name / f"{name}-{key}.json"
