@@ -12,6 +12,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +218,11 @@ def test_the_code_of_a_real_process(run: Path) -> None:
 def test_130_when_stopped_by_the_user_and_nothing_is_left_behind(run: Path) -> None:
     words = ["predict", "runs/csv/first", "--data", "-", "--save", "o.csv"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "flowgmm_cli", *words], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "flowgmm_cli", *words],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # a shell lets its jobs in the background ignore the signal
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdin is not None
     process.stdin.write(b"x1,x2\n1,2\n")
