@@ -219,11 +219,11 @@ def main() -> None:
 
     groups = {"keel_report": KEEL_REPORT, "keel_choose": KEEL_CHOOSE}
     sets = groups | {each.name: (each,) for each in (*DATA_SETS, *KEEL_REPORT, *KEEL_CHOOSE)}
-    names = options.only.split(",") if options.only else [each.name for each in DATA_SETS]
-    chosen = [data_set for name in names for data_set in _look_up(name, sets)]
+    names = options.only or ",".join(each.name for each in DATA_SETS)
+    chosen = [data_set for name in parse_names(names, sets) for data_set in sets[name]]
     words = options.methods.split(",") if options.methods else list(METHODS)
     words = [name for word in words for name in (BASELINES if word == "baselines" else [word])]
-    methods = [_look_up(name, {name: name for name in METHODS}) for name in words]
+    methods = parse_names(",".join(words), METHODS)
     seeds = parse_seeds(options.seeds)
     benchmark = Benchmark(options.work.resolve(), data_folder(), options.set)
     if not (options.markdown or options.report):
@@ -247,10 +247,12 @@ def parse_seeds(text: str) -> list[int]:
     return parse_integers(text, "--seeds")
 
 
-def _look_up(name: str, allowed: dict[str, Any]) -> Any:
-    if name not in allowed:
-        raise SystemExit(f"there is no `{name}`; choose one of {', '.join(allowed)}")
-    return allowed[name]
+def parse_names(names: str, allowed: Iterable[str]) -> list[str]:
+    """Parse names with commas between them; stop the program at one that is not allowed."""
+    known = list(allowed)
+    if unknown := [name for name in names.split(",") if name not in known]:
+        raise SystemExit(f"there is no `{unknown[0]}`; choose one of {', '.join(known)}")
+    return names.split(",")
 
 
 if __name__ == "__main__":

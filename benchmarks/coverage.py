@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from accuracy import Benchmark, environment, parse_seeds
+from accuracy import Benchmark, environment, parse_names, parse_seeds
 from data_sets import DATA_SETS, DataSet, data_folder
 from sklearn.linear_model import LogisticRegression
 
@@ -162,14 +162,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks/coverage"), help="work folder")
     parser.add_argument("--report", action="store_true", help="train nothing, report the existing draws")
     options = parser.parse_args()
-    names = options.only.split(",")
-    if unknown := [name for name in names if name not in SETS]:
-        raise SystemExit(f"there is no `{unknown[0]}`; choose one of {', '.join(SETS)}")
-    benchmark, split, points = (
-        Benchmark(options.work.resolve(), data_folder()),
-        parse_seeds(options.split),
-        [],
-    )
+    names, split, points = parse_names(options.only, SETS), parse_seeds(options.split), []
+    benchmark = Benchmark(options.work.resolve(), data_folder())
     for seed in parse_seeds(options.seeds):
         for name in names:
             file = options.work / "draws" / f"{name}-{seed}.npz"

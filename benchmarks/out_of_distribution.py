@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from accuracy import environment
+from accuracy import environment, parse_names
 from data_sets import data_folder
 from ood_pairs import WORLDS, World
 
@@ -159,7 +159,7 @@ def main() -> None:
     """Compute missing points, write the JSON, print the table."""
     names = {world.name: world for world in WORLDS}
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", help=f"separated by commas: {', '.join(names)}")
+    parser.add_argument("--only", default=",".join(names), help="names, separated by commas")
     parser.add_argument("--seed", type=int, default=10, help="draw of labels and seed (default 10)")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks/ood"), help="work folder")
     parser.add_argument("--out", type=Path, help="the JSON (default: results.json in the work folder)")
@@ -167,12 +167,9 @@ def main() -> None:
         "--markdown", action="store_true", help="the table of docs/results.md from existing points"
     )
     options = parser.parse_args()
-    chosen = options.only.split(",") if options.only else list(names)
-    if unknown := [name for name in chosen if name not in names]:
-        raise SystemExit(f"there is no `{unknown[0]}`; choose one of {', '.join(names)}")
     work, shared = options.work.resolve(), data_folder()
     points: list[dict[str, Any]] = []
-    for name in chosen:
+    for name in parse_names(options.only, names):
         file = work / "points" / f"{name}-{options.seed}.json"
         if not file.is_file() and not options.markdown:
             new = measure(names[name], shared=shared, work=work, seed=options.seed)

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from accuracy import environment, parse_seeds
+from accuracy import environment, parse_names, parse_seeds
 from data_sets import DATA_SETS, DataSet, data_folder
 from scipy.spatial.distance import pdist
 from sklearn.linear_model import LogisticRegression
@@ -211,9 +211,7 @@ def main() -> None:
     parser.add_argument("--forecast", action="store_true", help="check the forecasts of curves instead")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks/suggest"), help="work folder")
     options = parser.parse_args()
-    names = options.only.split(",")
-    if unknown := [name for name in names if name not in SETS]:
-        raise SystemExit(f"there is no `{unknown[0]}`; choose one of {', '.join(SETS)}")
+    names = parse_names(options.only, SETS)
     if options.forecast:
         pairs = [(SETS[name], seed) for name in names for seed in parse_seeds(options.seeds)]
         checks = [check for pair in pairs if (check := check_forecast(pair[0], options.work, pair[1]))]

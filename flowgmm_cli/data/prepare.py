@@ -179,8 +179,8 @@ def fit_with_features(
         transform: Transform = build(component, features=x.shape[1])
         transform.fit(x.double() if transform.fits else x)
         transforms.append(transform)
-    whole = len(features) == len(rows.train) and rows.chunked is None
-    return Preprocessor(feature_encoder, Sequential(transforms)), features if whole else None
+    has_all_rows = len(features) == len(rows.train) and rows.chunked is None
+    return Preprocessor(feature_encoder, Sequential(transforms)), features if has_all_rows else None
 
 
 def _validate(source: SourceData, use: str) -> None:

@@ -126,20 +126,20 @@ def search(
     side: str | None = None,
     sorter: Tensor | None = None,
 ) -> Tensor:
-    """Compute `torch.searchsorted` with `right` of rising knots `(D, K)` and values `(D, N)` by plain steps.
+    """Compute `torch.searchsorted` of rising knots `(D, K)` and values `(D, N)` by plain steps.
 
     ONNX has no operation for it.
     """
-    if not right or sorter is not None:
-        raise NotImplementedError("searchsorted with other arguments")
+    is_before = torch.le if right or side == "right" else torch.lt
+    knots = knots if sorter is None else knots.gather(1, sorter)
     if len(knots) == 1:  # a large intermediate result, but a small graph
-        return (values[..., None] >= knots[:, None]).sum(2)
+        return is_before(knots[:, None], values[..., None]).sum(2)
     steps = knots.shape[1].bit_length()
     padding = knots.new_full((len(knots), 2**steps - 1 - knots.shape[1]), torch.inf)
     padded = torch.cat([knots, padding], dim=1)
     position = torch.zeros_like(values, dtype=torch.int64)
     for step in (2**power for power in reversed(range(steps))):
-        position = position + step * (padded.gather(1, position + step - 1) <= values)
+        position = position + step * is_before(padded.gather(1, position + step - 1), values)
     return position.clamp(max=knots.shape[1])
 
 

@@ -75,9 +75,12 @@ def test_plain_steps_search_as_torch_does(count: int, features: int) -> None:
     knots = torch.randn(features, count, generator=generator).double().sort(1).values
     points = torch.randn(features, 50, generator=generator).double()
     values = torch.cat([points, knots, knots[:, :1] - 1], 1)
-    torch.testing.assert_close(
-        search(knots, values, right=True), torch.searchsorted(knots, values.contiguous(), right=True)
-    )
+    order = torch.stack([torch.randperm(count, generator=generator) for _ in range(features)])
+    for options in ({"right": True}, {}, {"side": "right"}):
+        expected = torch.searchsorted(knots, values.contiguous(), **options)
+        torch.testing.assert_close(search(knots, values, **options), expected)
+        shuffled = torch.empty_like(knots).scatter(1, order, knots)
+        torch.testing.assert_close(search(shuffled, values, sorter=order, **options), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
