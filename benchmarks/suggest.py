@@ -2,6 +2,7 @@
 
     python benchmarks/suggest.py                                all draws and sets, then a table
     python benchmarks/suggest.py --only digits,trec --seeds 0..4
+    python benchmarks/suggest.py --flowgmm                      the accuracy of flowgmm instead
     python benchmarks/suggest.py --forecast                     the intervals of forecasts, from random labels
 
 A draw takes rows for the pile and the test, at most 5,000 and 2,000. Labels are suggested in rounds, up to 1,
@@ -9,13 +10,15 @@ A draw takes rows for the pile and the test, at most 5,000 and 2,000. Labels are
 rows, where a run would. Random labels are drawn from all rows of the pile without regard to classes, three
 times for each draw, as are three balanced draws, which need the labels of the whole pile. The
 classifiers are those of scikit-learn, with their defaults, on the vectors of the bundled recipes: logistic
-regression, and label spreading, which learns from the unlabelled rows as well.
+regression, and label spreading, which learns from the unlabelled rows as well. flowgmm trains the recipes,
+shortened and without a search, once with suggested and once with random labels, and predicts all test rows.
 Settings were chosen on draws 0 to 4.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 import warnings
 from collections.abc import Iterable, Mapping
@@ -24,7 +27,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from accuracy import environment, parse_names, parse_seeds
+import torch
+from accuracy import Benchmark, environment, parse_names, parse_seeds
+from coverage import SHORT, predict, train_flowgmm
 from data_sets import DATA_SETS, DataSet, data_folder
 from scipy.spatial.distance import pdist
 from sklearn.linear_model import LogisticRegression
@@ -38,6 +43,8 @@ from flowgmm_cli.files import write_json
 from flowgmm_cli.inference.row_choice import choose_rows
 from flowgmm_cli.inference.suggestions import measure_doubt
 from flowgmm_cli.recipe.load import load_recipe
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.training.prepare import PreparedData, prepare
 
 SCHEMA = "flowgmm/benchmark/suggest/1"
 PER_CLASS = (1, 2, 5, 10)
@@ -161,6 +168,50 @@ def run_draw(item: DataSet, work: Path, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def run_flowgmm(benchmark: Benchmark, item: DataSet, seed: int) -> dict[str, Any]:
+    """Measure flowgmm on one draw."""
+    words = ("data.labels.count=null", "data.split.val=0", "calibration.method=none")
+    recipe = benchmark.recipe(item, seed, *SHORT, *words)
+    data = prepare(recipe, benchmark.context)
+    rng = np.random.default_rng(seed)
+    pile = torch.from_numpy(rng.permutation(len(data.train))[:MAX_PILE])
+    data = dataclasses.replace(data, train=data.train[pile])
+    x, y = data.train.x.numpy(), data.train.labels.numpy()
+    counts = [each * len(np.unique(y)) for each in PER_CLASS]
+    labelled = {
+        "suggest": suggest_labels(x, y, counts, seed),
+        "random": draw_labels(y, counts, rng, balanced=False),
+    }
+    results = {
+        name: [{"flowgmm": measure_flowgmm(recipe, data, rows)} for rows in draws]
+        for name, draws in labelled.items()
+    }
+    return {"set": item.name, "seed": seed, "counts": counts, "results": results}
+
+
+def measure_flowgmm(recipe: Recipe, data: PreparedData, labelled: Array) -> float:
+    """Train flowgmm with the labels of these rows, and the classes that they have; return its accuracy."""
+    if data.test is None:
+        raise SystemExit(f"{recipe.name} has no test rows")
+    labels, test = data.train.labels.numpy(), data.test.labels.numpy()
+    known, own = np.unique(labels[labelled], return_inverse=True)
+    if len(known) == 1:
+        return float((test == known[0]).mean())
+    hidden = np.full(len(labels), -1)
+    hidden[labelled] = own
+    names = tuple(data.rows.class_names[label] for label in known)
+    fitted = train_flowgmm(
+        recipe,
+        dataclasses.replace(
+            data,
+            rows=dataclasses.replace(data.rows, class_names=names),
+            train=dataclasses.replace(data.train, labels=torch.from_numpy(hidden)),
+            test=None,
+        ),
+    )
+    return float((known[predict(fitted, data.test.x).argmax(1)] == test).mean())
+
+
 def check_forecast(item: DataSet, work: Path, seed: int) -> dict[str, Any] | None:
     """Forecast logistic regression with 250 random labels from 20 to 200, five times each, and measure it."""
     x, y, x_test, y_test = draw_rows(read_vectors(item, work), seed, own_test=item.own_test)
@@ -187,8 +238,9 @@ def check_forecast(item: DataSet, work: Path, seed: int) -> dict[str, Any] | Non
 
 def table(points: list[Mapping[str, Any]]) -> list[str]:
     """Format a Markdown table: mean accuracies with suggested and random labels, and the mean difference."""
-    lines = ["| data | classifier | labels of a class | suggested | random | balanced | difference |"]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
+    choices = list(points[0]["results"])
+    columns = ["data", "classifier", "labels of a class", *choices, "difference"]
+    lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
     for name in dict.fromkeys(point["set"] for point in points):
         own = [point["results"] for point in points if point["set"] == name]
         for method in own[0]["suggest"][0]:
@@ -197,7 +249,7 @@ def table(points: list[Mapping[str, Any]]) -> list[str]:
                 for key in own[0]
             }
             for place, each in enumerate(PER_CLASS):
-                cells = [f"{mean[key][place]:.3f}" for key in ("suggest", "random", "balanced")]
+                cells = [f"{mean[key][place]:.3f}" for key in choices]
                 difference = 100 * (mean["suggest"][place] - mean["random"][place])
                 lines.append(f"| {name} | {method} | {each} | {' | '.join(cells)} | {difference:+.1f} |")
     return lines
@@ -208,6 +260,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", default=",".join(SETS), help="sets, separated by commas")
     parser.add_argument("--seeds", default="10..14", help="draws, such as 0..4 or 0,2,5")
+    parser.add_argument("--flowgmm", action="store_true", help="train flowgmm instead of simple classifiers")
     parser.add_argument("--forecast", action="store_true", help="check the forecasts of curves instead")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks/suggest"), help="work folder")
     options = parser.parse_args()
@@ -222,20 +275,23 @@ def main() -> None:
             )
         print(f"{sum(check['inside'] for check in checks)} of {len(checks)} intervals hold the accuracy")
         return
-    points = []
+    benchmark, points = Benchmark(options.work.resolve(), data_folder()), []
     with warnings.catch_warnings(action="ignore"):  # rows without a neighbour that has a label
         for name in names:
             for seed in parse_seeds(options.seeds):
-                points.append(run_draw(SETS[name], options.work, seed))
+                if options.flowgmm:
+                    points.append(run_flowgmm(benchmark, SETS[name], seed))
+                else:
+                    points.append(run_draw(SETS[name], options.work, seed))
                 suggested, random = (
-                    [values["logistic_regression"] for values in points[-1]["results"][key]]
+                    [next(iter(values.values())) for values in points[-1]["results"][key]]
                     for key in ("suggest", "random")
                 )
                 print(
                     f"{name} draw {seed}: {np.round(suggested, 3)} random {np.round(random, 3)}", flush=True
                 )
     results = {"schema": SCHEMA, "environment": environment(), "points": points}
-    write_json(options.work / "results.json", results)
+    write_json(options.work / ("flowgmm.json" if options.flowgmm else "results.json"), results)
     print("\n".join(table(points)))
 
 

@@ -174,6 +174,8 @@ def _print_values(kind: str, values: Mapping[str, Any], *, as_json: bool) -> Non
 
 
 def _print_curve(values: Mapping[str, Any]) -> None:
+    from flowgmm_cli.report.text import read_forecasts
+
     points: Sequence[Mapping[str, Any]] = values["points"]
     counts, choices = values["labels"], list(dict.fromkeys(point.get("choose") for point in points))
     by_key = {(point["labels"], point.get("choose"), point["method"]): point for point in points}
@@ -197,9 +199,8 @@ def _print_curve(values: Mapping[str, Any]) -> None:
         columns = [pluralise(count, "label") for count in counts]
         output.print_text("")
         output.print_table(["method", *chosen, *columns], rows, right=columns)
-    for item in values["forecast"]:
-        chosen_by = f" ({item['choose']})" if item["choose"] else ""
-        output.print_text("", f"forecast{chosen_by}: {item['text']}")
+    for line in read_forecasts(Path(values["folder"])):
+        output.print_text("", line)
 
 
 def _print_sweep(values: Mapping[str, Any]) -> None:

@@ -177,7 +177,7 @@ def _train(
                 result = _compare_with_baselines(run, result, context, progress)
             write_model_card(run, context)
             trackers.send_results(ReportContext(run, context, output.warn))
-    _print_result(run, result, as_json=as_json)
+    _print_result(run, result, recipe, as_json=as_json)
 
 
 def _is_comparison_cheap(run: Run, result: TrainResult) -> bool:
@@ -256,12 +256,13 @@ def _dry_run(recipe: Recipe, start: Run | None, *, as_json: bool) -> None:
     output.note("one step was taken and nothing was kept")
 
 
-def _print_result(run: Run, result: TrainResult, *, as_json: bool) -> None:
+def _print_result(run: Run, result: TrainResult, recipe: Recipe, *, as_json: bool) -> None:
     from flowgmm_cli.evaluation.unknown_rows import UnknownRows
+    from flowgmm_cli.experiments.outputs import find_forecasts
 
-    warnings = print_warnings(result.warnings)
+    warnings, forecasts = print_warnings(result.warnings), find_forecasts(recipe)
     if as_json:
-        output.print_json({**_to_dict(run, result), "warnings": warnings})
+        output.print_json({**_to_dict(run, result), "forecasts": forecasts, "warnings": warnings})
         return
     if result.search:
         _print_search(result.search)
@@ -270,6 +271,7 @@ def _print_result(run: Run, result: TrainResult, *, as_json: bool) -> None:
     else:
         output.print_exact(str(run.path))
         output.note("no label was held out, neither for a test nor in folds, so nothing was tested")
+    output.print_text(*forecasts)
     if unknown := UnknownRows.measure(result.trained.facts["unknown"]):
         output.print_text(f"{unknown.describe()}; see `flowgmm discover`")
     calibration = result.calibration

@@ -29,6 +29,7 @@ from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 SCHEMA = "flowgmm/study/1"
 FILE = "study.json"
 SPLITS = ("test", "cross_fitted")
+_OTHER_KEYS = ("data.labels.count=", "run.")
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,14 @@ class Experiment:
         for point in points:
             self._find_run(point)
         return groups
+
+    def is_of_same_settings(self) -> bool:
+        """Return True if the folder's experiment differs at most in seeds, devices and numbers of labels."""
+        try:
+            stored = read_json(self.folder / FILE, "study")
+        except RunError:
+            return False
+        return _settings(stored) == _settings(self.header)
 
     def is_finished(self, point: Point, *, baselines: bool) -> bool:
         """Return True if the run of a point is done, with its baselines if they are required."""
@@ -242,3 +251,8 @@ def _split(run: Run) -> str | None:
 def _read_baselines(run: Run) -> dict[str, dict[str, Any]]:
     file = run.path / "eval" / f"{_split(run)}.json"
     return dict(read_json(file, "evaluation").get("baselines", {})) if file.is_file() else {}
+
+
+def _settings(header: Mapping[str, Any]) -> list[Any]:
+    words = [word for word in header.get("overrides", ()) if not word.startswith(_OTHER_KEYS)]
+    return [*(header.get(key) for key in ("kind", "digest", "overlays")), words]

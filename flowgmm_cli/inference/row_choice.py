@@ -24,6 +24,7 @@ FIRST_LABELS = 10.0
 MAX_DOUBTFUL = 0.5
 """Largest share of doubtful rows."""
 _MAX_GROUPS = 500
+_KMEANS_OPERATIONS = 2e8  # with 100 groups of texts some 5,000 rows
 _SAMPLE = 2000  # rows whose pairwise distances are computed
 
 
@@ -122,7 +123,8 @@ def _pick_typical(picker: _Picker, usable: Ints, labels: Ints, count: int, seed:
     if count < 1 or not len(x):
         return
     generator = torch.Generator().manual_seed(seed)
-    model = fit_kmeans(x, min(_MAX_GROUPS, int(known.sum()) + count), generator)
+    groups = min(_MAX_GROUPS, int(known.sum()) + count)
+    model = fit_kmeans(x, groups, generator, operations=_KMEANS_OPERATIONS)
     with single_thread_no_warnings():
         assigned = model.predict(x)
     given = np.bincount(assigned[known], minlength=len(model.cluster_centers_))

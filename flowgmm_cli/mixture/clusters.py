@@ -46,14 +46,15 @@ def fit_kmeans(
     generator: torch.Generator,
     *,
     weights: npt.NDArray[np.floating[Any]] | None = None,
+    operations: float = KMEANS_OPERATIONS,
 ) -> Any:
-    """Fit scikit-learn's `KMeans` to the rows `(N, d)`, or to a sample if there are very many.
+    """Fit scikit-learn's `KMeans` to the rows `(N, d)`, or to a sample if a pass takes more `operations`.
 
     With fewer different rows than clusters there are only as many clusters as rows.
     """
     from sklearn.cluster import KMeans
 
-    size = max(MIN_KMEANS_ROWS, 20 * clusters, int(KMEANS_OPERATIONS / (clusters * x.shape[1])))
+    size = max(MIN_KMEANS_ROWS, 20 * clusters, int(operations / (clusters * x.shape[1])))
     index = subsample(len(x), size, generator).numpy()
     seed = int(torch.randint(2**31 - 1, (), generator=generator))
     model = KMeans(min(clusters, len(x)), n_init=KMEANS_RESTARTS, max_iter=100, random_state=seed)

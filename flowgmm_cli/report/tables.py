@@ -71,6 +71,7 @@ def summary_section(context: ReportContext) -> Iterator[Part]:
             text.describe_confidence(evaluation),
             text.describe_weaknesses(evaluation.classification),
             text.describe_verdict(evaluation),
+            *text.read_forecasts(context.run.path / "../../.."),  # if it is a run of a curve
             text.suggest_next_step(context.run.path, evaluation),
         ]
         yield from map(Paragraph, filter(None, sentences))

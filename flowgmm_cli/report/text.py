@@ -11,9 +11,11 @@ import numpy as np
 
 from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.data.dates import readable_cells
+from flowgmm_cli.errors import RunError
 from flowgmm_cli.evaluation.intervals import LEVEL, Interval
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics, CrossFitted, Evaluation
 from flowgmm_cli.evaluation.result_warnings import evaluation_warnings
+from flowgmm_cli.files import read_json
 from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.messages import escape_controls
 from flowgmm_cli.recipe.schema import Recipe
@@ -205,6 +207,19 @@ def suggest_next_step(run: Path, evaluation: Evaluation) -> str:
         f"Next: `flowgmm predict {run} --data FILE` predicts the classes of other rows, and `flowgmm curve` "
         "shows how much more labels would help."
     )
+
+
+def read_forecasts(folder: Path) -> list[str]:
+    """Read the forecasts in the folder of a curve, a line each; none if it is no such folder."""
+    try:
+        forecasts = read_json(folder / "curve.json", "curve").get("forecast")
+    except RunError:
+        return []
+    lines = []
+    for item in forecasts or ():
+        choice = f" ({item['choose']})" if item["choose"] else ""
+        lines.append(f"forecast from {item['labels']:,} labels{choice}: {item['text']}")
+    return lines
 
 
 def describe_calibration(calibration: Mapping[str, Any]) -> str:

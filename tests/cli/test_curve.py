@@ -72,6 +72,19 @@ def test_labels_are_chosen_as_suggest_would(flowgmm: Any, moons_file: Path) -> N
     assert again.out.splitlines()[1].split()[:3] == ["labels", "chosen", "seeds"]
 
 
+def test_train_and_reports_repeat_the_forecast(flowgmm: Any, moons_file: Path) -> None:
+    outcome = curve(flowgmm, moons_file, "--labels", "6,8,12", "--seeds", "0..1", "--no-baselines")
+    line = outcome.out.splitlines()[-1]
+    assert line.startswith("forecast from 12 labels: 10 more labels: ")
+    train = ("train", str(moons_file), *WORDS, "data.labels.count=6", "--seed", "3")
+    assert line in flowgmm(*train).out.splitlines()
+    assert flowgmm(*train, "--json").json["forecasts"] == [line]
+    assert flowgmm(*train, "flow.couplings=1", "--json").json["forecasts"] == []  # another recipe
+    run = Path("curves/moons/runs/labels-12/seed-1")
+    page = Path(flowgmm("report", str(run), "--json").json["report"]).read_text(encoding="utf-8")
+    assert line.replace(">", "&gt;") in page
+
+
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
