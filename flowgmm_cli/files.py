@@ -6,6 +6,7 @@ that writes to the folder can remove it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -85,7 +86,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def _make_parents(path: Path) -> Iterator[None]:
     """Make the folders above `path`, and remove the new ones after an error."""
     new_folders = [folder for folder in path.parents if not folder.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, f"{path.parent} is not a folder") from None
     try:
         yield
     except BaseException:

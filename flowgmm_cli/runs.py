@@ -31,7 +31,15 @@ LATEST = "latest"
 
 _MAX_STATES = 5
 _PATIENCE = 2.0  # seconds
-_USER_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY}
+_USER_ERRORS = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EEXIST,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ENOTEMPTY,
+}
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.session import explain_write_errors, open_session
-from flowgmm_cli.cli.validation import check_input_kept, check_stdout, check_suffix, split_arguments
+from flowgmm_cli.cli.session import open_session
+from flowgmm_cli.cli.validation import check_input_kept, check_output, check_stdout, split_arguments
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.files import write_bytes
 from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.messages import quote
+from flowgmm_cli.user_files import explain_write_errors
 
 if TYPE_CHECKING:
     from flowgmm_cli.cli.session import Session
@@ -80,10 +81,10 @@ def discover(
     names = parse_classes(accept)
     check_stdout(save, as_json=as_json)
     check_input_kept(data, save)
-    check_suffix("--plot", plot, (".png",), "figures are PNG files")
+    check_output("--plot", plot, (".png",), "figures are PNG files")
     if recipe is not None and not names:
         raise UsageError("--recipe names what --accept writes", hint="--accept 1=refunds")
-    check_suffix("--recipe", recipe, (".yaml", ".yml"), "a recipe is a YAML file")
+    check_output("--recipe", recipe, (".yaml", ".yml"), "a recipe is a YAML file")
     with open_session(run, run_flag) as session:
         from flowgmm_cli.data.writers.base import open_writer
         from flowgmm_cli.inference.discovery import discover as find_groups

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.session import explain_write_errors, open_session
+from flowgmm_cli.cli.session import open_session
 from flowgmm_cli.cli.validation import check_absent, split_arguments
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.messages import quote
+from flowgmm_cli.user_files import explain_write_errors
 
 if TYPE_CHECKING:
     from flowgmm_cli.export.scores import Operation

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.session import explain_write_errors
 from flowgmm_cli.cli.validation import check_absent, check_stdout
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.files import write_text
 from flowgmm_cli.messages import quote
+from flowgmm_cli.user_files import explain_write_errors
 
 if TYPE_CHECKING:
     from flowgmm_cli.data.table_profile import Profile

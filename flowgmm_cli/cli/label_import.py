@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.session import explain_write_errors, open_session
-from flowgmm_cli.cli.validation import check_absent, check_input_kept, check_stdout, check_suffix
+from flowgmm_cli.cli.session import open_session
+from flowgmm_cli.cli.validation import check_absent, check_input_kept, check_output, check_stdout
 from flowgmm_cli.data.readers.byte_source import require_file
 from flowgmm_cli.errors import DataError, UsageError
 from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.messages import join_some, quote
+from flowgmm_cli.user_files import explain_write_errors
 
 if TYPE_CHECKING:
     from flowgmm_cli.data.array_types import Array
@@ -78,7 +79,7 @@ def import_labels(
     require_file(file)
     check_stdout(save, as_json=as_json)
     check_input_kept(data, save)
-    check_suffix("--recipe", recipe, (".yaml", ".yml"), "a recipe is a YAML file")
+    check_output("--recipe", recipe, (".yaml", ".yml"), "a recipe is a YAML file")
     if recipe is not None and (data or save):
         raise UsageError("--recipe is for the rows of a run", hint="leave --data and --save out")
     if run is not None and (data or save):

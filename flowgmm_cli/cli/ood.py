@@ -13,8 +13,8 @@ from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import file_stem, note_throughput, open_session, print_warnings, warn_unscorable
 from flowgmm_cli.cli.validation import (
     check_input_kept,
+    check_output,
     check_stdout,
-    check_suffix,
     enforce_gates,
     parse_gates,
     split_arguments,
@@ -182,7 +182,7 @@ def _check_flags(in_data: str | None, out_data: str | None, figures: Mapping[str
     if in_data == out_data == "-":
         raise UsageError("--in and --out cannot both be read from stdin", hint="write one of them to a file")
     for flag, figure in figures.items():
-        check_suffix(flag, figure, (".png",), "figures are PNG files")
+        check_output(flag, figure, (".png",), "figures are PNG files")
     if figures["--gallery"] is not None and "-" in (in_data, out_data):
         hint = "write the rows to a file first"
         raise UsageError("--gallery reads the rows twice, which stdin cannot be", hint=hint)

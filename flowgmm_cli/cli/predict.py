@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from flowgmm_cli.cli import options, output
+from flowgmm_cli.cli.guarantee import Guarantee
 from flowgmm_cli.cli.session import (
     note_totals,
     open_session,
@@ -20,8 +20,10 @@ from flowgmm_cli.errors import UsageError
 from flowgmm_cli.formatting import pluralise
 
 if TYPE_CHECKING:
-    from flowgmm_cli.conformal import HeldOutLabels, Thresholds
-    from flowgmm_cli.inference.scores import Scores, Totals
+    from flowgmm_cli.api import Rows
+    from flowgmm_cli.cli.session import Session
+    from flowgmm_cli.inference.scores import OODRule, Scores, Totals
+    from flowgmm_cli.trained_model import TrainedModel
 
 SCHEMA = "flowgmm/predict/1"
 
@@ -56,76 +58,6 @@ Why = Annotated[
     ),
 ]
 _LISTED = 100  # rows with reasons in the JSON output
-
-
-def _describe_accuracy(totals: Totals) -> str:
-    """Describe the accuracy on the labelled rows that the model was not trained on."""
-    unseen = totals.labelled - totals.seen
-    if not unseen:
-        return f"no accuracy: the model was trained on all {totals.seen:,} labelled rows"
-    if totals.accuracy is None:
-        return f"no accuracy: all {pluralise(unseen, 'labelled row')} have a lower confidence"
-    text = f"accuracy {totals.accuracy:.2%} on {pluralise(totals.tested, 'labelled row')}"
-    text += f"; {unseen - totals.tested:,} more have no prediction" if unseen > totals.tested else ""
-    return f"{text}; {totals.seen:,} more are rows that the model was trained on" if totals.seen else text
-
-
-def _note_sets(thresholds: Thresholds, totals: Totals) -> dict[str, Any]:
-    """Print the coverage that held-out labels give the sets, and their sizes; return both for JSON."""
-    if few := thresholds.describe_few():
-        output.warn(few)
-    sizes, scored = totals.set_sizes, max(1, totals.scored)
-    mean_size, (low, high) = sum(size * n for size, n in sizes.items()) / scored, thresholds.interval
-    rows = "rows of each class" if thresholds.by_class else "such rows"
-    output.note(
-        f"sets    hold the right class for about {100 * thresholds.coverage:.4g}% of {rows}; with the "
-        f"{thresholds.labels:,} labels held out in training, for {low:.1%} to {high:.1%}"
-    )
-    empty = f", and none in {sizes[0] / scored:.1%}, where no class is likely enough" if sizes[0] else ""
-    output.note(
-        f"sets    {mean_size:.2f} classes in the mean; a single one in {sizes[1] / scored:.1%} of rows{empty}"
-    )
-    values = {
-        "level": thresholds.coverage,
-        "by": "class" if thresholds.by_class else "all",
-        "labels": thresholds.labels,
-        "interval": [low, high],
-        "few": list(thresholds.few),
-        "mean_size": mean_size,
-        "sizes": dict(sorted(sizes.items())),
-        "measured": None,
-    }
-    if unseen := totals.labelled - totals.seen:
-        values["measured"] = totals.covered / unseen
-        rows = pluralise(unseen, "labelled row")
-        output.note(f"sets    {totals.covered / unseen:.2%} of {rows} have their class in the set")
-    return values
-
-
-def _note_answers(min_confidence: float, held_out: HeldOutLabels, totals: Totals) -> dict[str, Any]:
-    """Print how many held-out labels have this confidence and how many of them are right; also for JSON."""
-    n, (answered, correct) = len(held_out), held_out.count_answers(min_confidence)
-    output.note(
-        f"answers {totals.abstained:,} rows ({totals.abstained / max(1, totals.scored):.1%}) have no "
-        f"prediction: their confidence is below {min_confidence:g}"
-    )
-    if not n:
-        output.warn(
-            "no label was held out in training, so the accuracy of the other predictions is not known"
-        )
-        return {"min_confidence": min_confidence, "abstained": totals.abstained, "held_out": None}
-    right = "so there is no accuracy"
-    values: dict[str, Any] = {"rows": n, "answered": answered / n, "accuracy": None, "interval": None}
-    if answered:
-        from flowgmm_cli.evaluation.intervals import wilson_interval
-
-        interval = wilson_interval(correct, answered)
-        values |= {"accuracy": correct / answered, "interval": [interval.low, interval.high]}
-        right = f"and {correct / answered:.1%} of these are right ({interval.low:.1%} to {interval.high:.1%})"
-    output.note(
-        f"answers {answered / n:.1%} of {n:,} rows held out in training have that confidence, {right}"
-    )
-    return {"min_confidence": min_confidence, "abstained": totals.abstained, "held_out": values}
 
 
 def predict(
@@ -174,86 +106,109 @@ def predict(
         from flowgmm_cli.data.writers.base import find_format
         from flowgmm_cli.inference.discovery import CollectingReader
         from flowgmm_cli.inference.drift import Drift
-        from flowgmm_cli.inference.scores import (
-            PREDICTION_COLUMNS,
-            OODRule,
-            probability_columns,
-            select_columns,
-        )
+        from flowgmm_cli.inference.scores import OODRule, select_columns
 
-        classes = session.trained.class_names
         rule = OODRule.from_model(session.trained, score, fpr)
-        probabilities = probability_columns(classes, unknown=session.trained.model.unknown > 0)
-        sets: dict[str, Any] = {"thresholds": None, "min_confidence": min_confidence}
-        if coverage is not None:
-            held_out, by_class = session.trained.held_out, coverage_by == "class"
-            sets["thresholds"] = held_out.class_thresholds(coverage, classes, by_class=by_class)
-        more = ["classes", "n_classes"] if coverage is not None else []
-        more += ["abstained"] if min_confidence is not None else []
-        explainer = None
-        if why:
-            from flowgmm_cli.inference.why import Explainer
-
-            explainer = Explainer(session.trained, session.own_rows("predict --why").train, session.context)
-            more += explainer.names
-        names = select_columns(only, [*PREDICTION_COLUMNS, *probabilities, *more])
+        guarantee = Guarantee.from_model(session.trained, coverage, coverage_by, min_confidence)
+        reasons = _Reasons(session, nested=find_format(save or "-", format_) == "jsonl") if why else None
+        more = [*guarantee.columns, *(reasons.columns if reasons else ())]
+        names = select_columns(only, [*_own_columns(session.trained), *more])
         reader = session.open_rows(
             data, purpose="predict without --data", data_format=data_format, on_error=on_error, keep=with_
         )
         drift = Drift(session.trained, reader.name)
         work: dict[str, Any] = {"on_error": on_error, "device": device, "processes": processes}
         collected = CollectingReader(reader)
-        stream = session.score(collected if explainer else reader, "predict", rule=rule, drift=drift, **work)
-        reasons: list[dict[str, Any]] = []
-        nested = find_format(save or "-", format_) == "jsonl"
+        stream = session.score(collected if reasons else reader, "predict", rule=rule, drift=drift, **work)
 
         def tables() -> Iterator[tuple[Scores, Mapping[str, Any]]]:
             for scores in stream:
-                answer = replace(scores, **sets)
+                answer = guarantee.apply(scores)
                 columns = dict(answer.table())
-                if explainer:
-                    explanation = explainer.explain(collected.rows.pop(0), scores.scorable)
-                    found = explanation.to_lists() if nested else explanation.table()
-                    columns |= {**found, "id": columns["id"]}
-                    reasons.extend(explanation.to_dicts()[: _LISTED - len(reasons)])
-                yield answer, columns
+                yield answer, reasons.add(columns, collected.rows.pop(0), scores) if reasons else columns
 
         totals = write_table(table, tables(), names)
     warnings = print_warnings(drift.warnings(totals, rule))
     if save not in (None, "-"):
         output.note(f"written {save}: {totals.n:,} rows")
-    guarantees: dict[str, Any] = {}
-    if sets["thresholds"] is not None:
-        guarantees["coverage"] = _note_sets(sets["thresholds"], totals)
-    if min_confidence is not None:
-        guarantees["abstention"] = _note_answers(min_confidence, session.trained.held_out, totals)
+    guarantees = guarantee.note(totals)
     if as_json:
         own = {
-            "classes": {name: totals.predicted[name] for name in classes},
-            "flagged": totals.flagged,
-            "score": rule.score,
-            "threshold": rule.threshold,
-            "fpr": rule.fpr,
-            "labelled": totals.labelled,
-            "trained_on": totals.seen,
-            "accuracy": totals.accuracy,
-            "unknown_labels": dict(totals.unknown),
+            **_totals_to_dict(session.trained.class_names, totals, rule),
             "warnings": warnings,
             **guarantees,
-            **({"why": reasons} if why else {}),
+            **({"why": reasons.rows} if reasons else {}),
         }
         output.print_json(totals_to_dict(SCHEMA, session, totals, save, **own))
     elif save not in (None, "-"):  # stdout is free, since the rows are in a file
-        scored = max(1, totals.scored)
-        counts = [(name, totals.predicted[name]) for name in classes]
-        counts += [("(no prediction)", totals.abstained)] * (min_confidence is not None)
-        rows = [[name, f"{count:,}", f"{count / scored:.1%}"] for name, count in counts]
-        output.print_table(["class", "rows", "share"], rows, right=["rows", "share"])
-        output.note(
-            f"ood     {totals.flagged:,} rows ({totals.flagged / scored:.1%}) have an ood_score "
-            f"({rule.score}) above {rule.threshold:.4g}, which {100 * rule.fpr:.3g}% of in-distribution "
-            "rows exceed"
-        )
+        _print_totals(session.trained.class_names, totals, rule, abstains=min_confidence is not None)
     if totals.labelled:
         output.note(f"labels  {_describe_accuracy(totals)}")
     note_totals(reader.name, totals, labels=True)
+
+
+class _Reasons:
+    """Reasons of predictions, as columns and, of the first rows, as values for JSON."""
+
+    def __init__(self, session: Session, *, nested: bool) -> None:
+        from flowgmm_cli.inference.why import Explainer
+
+        own = session.own_rows("predict --why")
+        self._explainer = Explainer(session.trained, own.train, session.context)
+        self._nested = nested
+        self.columns = self._explainer.names
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, columns: Mapping[str, Any], rows: Rows, scores: Scores) -> dict[str, Any]:
+        """Return the columns of predicted rows with those of their reasons."""
+        explanation = self._explainer.explain(rows, scores.scorable)
+        self.rows.extend(explanation.to_dicts()[: _LISTED - len(self.rows)])
+        found = explanation.to_lists() if self._nested else explanation.table()
+        return {**columns, **found, "id": columns["id"]}
+
+
+def _own_columns(trained: TrainedModel) -> list[str]:
+    """Return the columns of every prediction."""
+    from flowgmm_cli.inference.scores import PREDICTION_COLUMNS, probability_columns
+
+    return [*PREDICTION_COLUMNS, *probability_columns(trained.class_names, unknown=trained.model.unknown > 0)]
+
+
+def _totals_to_dict(classes: Sequence[str], totals: Totals, rule: OODRule) -> dict[str, Any]:
+    return {
+        "classes": {name: totals.predicted[name] for name in classes},
+        "flagged": totals.flagged,
+        "score": rule.score,
+        "threshold": rule.threshold,
+        "fpr": rule.fpr,
+        "labelled": totals.labelled,
+        "trained_on": totals.seen,
+        "accuracy": totals.accuracy,
+        "unknown_labels": dict(totals.unknown),
+    }
+
+
+def _print_totals(classes: Sequence[str], totals: Totals, rule: OODRule, *, abstains: bool) -> None:
+    """Print the number of rows of each class, and of flagged rows."""
+    scored = max(1, totals.scored)
+    counts = [(name, totals.predicted[name]) for name in classes]
+    counts += [("(no prediction)", totals.abstained)] * abstains
+    rows = [[name, f"{count:,}", f"{count / scored:.1%}"] for name, count in counts]
+    output.print_table(["class", "rows", "share"], rows, right=["rows", "share"])
+    output.note(
+        f"ood     {totals.flagged:,} rows ({totals.flagged / scored:.1%}) have an ood_score "
+        f"({rule.score}) above {rule.threshold:.4g}, which {100 * rule.fpr:.3g}% of in-distribution "
+        "rows exceed"
+    )
+
+
+def _describe_accuracy(totals: Totals) -> str:
+    """Describe the accuracy on the labelled rows that the model was not trained on."""
+    unseen = totals.labelled - totals.seen
+    if not unseen:
+        return f"no accuracy: the model was trained on all {totals.seen:,} labelled rows"
+    if totals.accuracy is None:
+        return f"no accuracy: all {pluralise(unseen, 'labelled row')} have a lower confidence"
+    text = f"accuracy {totals.accuracy:.2%} on {pluralise(totals.tested, 'labelled row')}"
+    text += f"; {unseen - totals.tested:,} more have no prediction" if unseen > totals.tested else ""
+    return f"{text}; {totals.seen:,} more are rows that the model was trained on" if totals.seen else text

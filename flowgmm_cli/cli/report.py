@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.session import data_context, explain_write_errors, select_run
-from flowgmm_cli.cli.validation import check_suffix, split_arguments
+from flowgmm_cli.cli.session import data_context, select_run
+from flowgmm_cli.cli.validation import check_output, split_arguments
+from flowgmm_cli.user_files import explain_write_errors, require_writable
 
 
 def report(
@@ -34,9 +35,11 @@ def report(
     Examples: flowgmm report · flowgmm report runs/digits/latest --save digits.html ·
     flowgmm report --out strange.csv
     """
-    check_suffix("--save", save, (".html", ".htm"), "a report is an HTML file")
+    check_output("--save", save, (".html", ".htm"), "a report is an HTML file")
     run, data = split_arguments(run, rows_file, data)
     selected = select_run(run, run_flag)
+    path = save.expanduser() if save is not None else selected.path / "report.html"
+    require_writable(path)
     output.note("loading torch…")
 
     from flowgmm_cli.report.context import ReportContext
@@ -45,7 +48,6 @@ def report(
     with output.progress() as progress:
         environment = data_context(progress)
         context = ReportContext(selected, environment, output.warn, data, data_format, out)
-        path = save.expanduser() if save is not None else selected.path / "report.html"
         with explain_write_errors(path):
             page = write_report(context, path, progress=progress)
     if as_json:

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.session import explain_write_errors, select_run
-from flowgmm_cli.cli.validation import check_suffix
+from flowgmm_cli.cli.session import select_run
+from flowgmm_cli.cli.validation import check_output
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.formatting import format_number
 from flowgmm_cli.messages import quote
+from flowgmm_cli.user_files import explain_write_errors
 
 app = typer.Typer(help="List, show and compare training runs.", no_args_is_help=True)
 _SUMMARY = ("run", "status", "recipe", "created", "seconds", "seed", "rows", "best", "test", "cross_fitted")
@@ -107,7 +108,7 @@ def compare_runs(
 
     if len(runs) < 2:
         raise UsageError("a comparison takes two runs or more", hint="flowgmm runs compare RUN RUN")
-    check_suffix("--save", save, (".html", ".htm"), "a comparison is an HTML file")
+    check_output("--save", save, (".html", ".htm"), "a comparison is an HTML file")
     folders = {Path(word).resolve() for word in runs if not Path(word).is_symlink()}
     # `runs/csv/*` names the newest run and the link to it
     words = [word for word in runs if not Path(word).is_symlink() or Path(word).resolve() not in folders]

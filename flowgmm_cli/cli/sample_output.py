@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowgmm_cli.cli import output
 from flowgmm_cli.errors import UsageError
+from flowgmm_cli.user_files import require_writable
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -24,6 +25,8 @@ def check_image_file(trained: TrainedModel, save: str | None, example: str, *, a
         raise UsageError("this model makes images, which need a file", hint=f"--save {example}.png")
     if save and save.lower().endswith(".png") and not images:
         raise UsageError("this model does not make images", hint=f"--save {example}.csv")
+    if save and images and save != "-":
+        require_writable(Path(save))
 
 
 def write_samples(rows: GeneratedRows, texts: Columns, save: str, format_: str | None, **labels: Any) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flowgmm_cli.cli import output
 from flowgmm_cli.cli.progress import Progress
 from flowgmm_cli.cli.validation import check_absent, check_input_kept, check_stdout
-from flowgmm_cli.errors import DataError, UsageError, describe_full_disk
+from flowgmm_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from flowgmm_cli.api import DataContext, Rows
@@ -297,16 +297,3 @@ def warn_unscorable(name: str, totals: Totals) -> None:
 def note_throughput(n: int, seconds: float) -> None:
     """Print the number of rows and the rate at which they were scored."""
     output.note(f"{n:,} rows in {seconds:.1f} s, {n / max(seconds, 1e-9):,.0f} rows a second")
-
-
-@contextmanager
-def explain_write_errors(path: Path) -> Iterator[None]:
-    """Raise `UsageError` if a file that the user named cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        if describe_full_disk(error):  # another file name would not help
-            raise
-        raise UsageError(
-            f"{path} cannot be written: {error.strerror or error}", hint="name a file in another folder"
-        ) from error

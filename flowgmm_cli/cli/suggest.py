@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.session import data_context, explain_write_errors, open_session
+from flowgmm_cli.cli.session import data_context, open_session
 from flowgmm_cli.cli.validation import check_absent, check_input_kept, check_stdout, split_arguments
 from flowgmm_cli.errors import DataError, UsageError
 from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.messages import quote
+from flowgmm_cli.user_files import explain_write_errors
 
 if TYPE_CHECKING:
     from flowgmm_cli.inference.suggestions import Suggestions

@@ -11,6 +11,7 @@ from flowgmm_cli.data.readers.byte_source import require_file
 from flowgmm_cli.errors import GateError, RunError, UsageError, did_you_mean
 from flowgmm_cli.hub import is_address
 from flowgmm_cli.messages import quote
+from flowgmm_cli.user_files import require_writable
 
 
 def split_arguments(
@@ -63,13 +64,16 @@ def check_input_kept(data: str | None, save: str | None) -> None:
         )
 
 
-def check_suffix(flag: str, file: Path | None, suffixes: Sequence[str], noun: str) -> None:
-    """Raise `UsageError` if the file of a flag does not end in one of the suffixes.
+def check_output(flag: str, file: Path | None, suffixes: Sequence[str], noun: str) -> None:
+    """Raise `UsageError` if the file of a flag does not end in one of the suffixes, or cannot be written.
 
-    >>> check_suffix("--save", Path("r.html"), (".html", ".htm"), "a report is an HTML file")
+    >>> check_output("--save", Path("r.html"), (".html", ".htm"), "a report is an HTML file")
     """
-    if file is not None and file.suffix.lower() not in suffixes:
+    if file is None:
+        return
+    if file.suffix.lower() not in suffixes:
         raise UsageError(f"{flag} {file}: {noun}", hint=f"{flag} {quote(file.with_suffix(suffixes[0]))}")
+    require_writable(file.expanduser())
 
 
 def check_absent(target: Path, hint: str, *, force: bool) -> None:

@@ -34,7 +34,12 @@ USAGE = [
     ("predict --data t.csv --save - --json", STDOUT),
     ("predict --data t.csv --save o.xls", "`.xls` is not known"),
     ("predict --data t.csv --save no/o.csv", "there is no folder"),
-    ("predict --data t.csv --save t.csv/o.csv", "cannot be written"),
+    ("predict --data t.csv --save t.csv/o.csv", "t.csv is not a folder"),
+    ("report --save t.csv/r.html", "cannot be written: t.csv is not a folder"),
+    ("report --save folder.html", "cannot be written: it is a folder"),
+    ("discover --plot t.csv/d.png", "cannot be written: t.csv is not a folder"),
+    ("ood --out t.csv --plot t.csv/h.png", "cannot be written: t.csv is not a folder"),
+    ("runs compare runs/csv/first runs/csv/first --save folder.html", "it is a folder"),
     ("predict --data t.csv --only idd", "did you mean `id`"),
     ("predict --data t.csv --with x3", "t.csv has no column `x3`"),
     ("predict --with x1", "name the rows: --data FILE"),
@@ -148,6 +153,7 @@ def test_a_mistake_has_its_code_and_leaves_nothing(
     save("unlabelled.csv", numbers(5, labelled=0))
     save("others.csv", numbers(5, classes=("maybe", "never")))
     np.save("x.npy", np.zeros((3, 2)))
+    Path("folder.html").mkdir()
     before = {path: path.read_bytes() for path in Path().iterdir() if path.is_file()}
     outcome = flowgmm(*shlex.split(line), code=code)
     assert text in outcome.err

@@ -38,3 +38,10 @@ def test_rows_of_files_replace_the_test_rows(flowgmm: Any, run: Path) -> None:
     assert [warning["kind"] for warning in value["warnings"]] == ["few_test_rows", "flagged", "range"]
     assert value["warnings"][2]["text"].startswith("own.csv has other values than the training rows")
     assert not (run / "report.html").exists()
+
+
+def test_a_page_that_cannot_be_written_is_not_made(flowgmm: Any, run: Path) -> None:
+    (run / "report.html").mkdir()
+    outcome = flowgmm("report", str(run), code=2)
+    assert f"{run}/report.html cannot be written: it is a folder" in outcome.err
+    assert "loading torch" not in outcome.err

@@ -21,6 +21,7 @@ from flowgmm_cli.data.sources.columns import (
     find_localised_numbers,
     find_non_numeric,
     is_finite_number,
+    is_image_type,
     numbers,
     strings,
     texts,
@@ -44,8 +45,9 @@ class TableChunks(RowReader):
         self._options = options
         self._size = options.chunk_size(schema.columns)
         self._match = match_columns(
-            schema, table.names, where=self.name, note=options.note, keep=options.keep
+            schema, table.names, where=self.name, note=options.note, keep=options.keep, images=table.images
         )
+        self._schema = schema
         codes = index = schema.class_index
         if names := table.class_names.get(self._match.label or ""):  # label cells are codes, -1 for no label
             codes = {str(code): index[name] for code, name in enumerate(names) if name in index} | {"-1": -1}
@@ -64,7 +66,10 @@ class TableChunks(RowReader):
         columns = {}
         for column, parts in match.inputs:
             cells = [table.column(part) for part in parts]
-            columns[column.name], cell_errors = parse_cells(column, cells, parts)
+            if column.kind in ("image", "vector") and is_image_type(cells[0].type):
+                columns[column.name], cell_errors = self._decode_images(cells[0], column)
+            else:
+                columns[column.name], cell_errors = parse_cells(column, cells, parts)
             errors = cell_errors | errors
         problems = raise_or_skip(errors, batch.locate, self._options.on_error)
         labels, unknown = unlabelled(len(batch)), dict[int, str]()
@@ -75,6 +80,28 @@ class TableChunks(RowReader):
             ids = np.where(empty, row_numbers(start, len(batch)), ids)
         kept = {name: table.column(name).combine_chunks() for name in match.kept}
         return Chunk(columns, labels, ids, start=start, problems=problems, unknown_labels=unknown, kept=kept)
+
+    def _decode_images(self, cells: pa.ChunkedArray, column: Column) -> tuple[Array, dict[int, RowError]]:
+        # Pillow is imported for images only
+        from flowgmm_cli.data.images.encoded_images import EncodedImages
+        from flowgmm_cli.data.readers.image_cells import ImageDecoder, find_image_format
+
+        image_format = find_image_format(self._schema)
+        if image_format is None:
+            raise DataError(
+                f"{self.name}: column `{column.name}` holds image files, and the model reads "
+                f"{math.prod(column.shape):,} numbers",
+                hint="write it as lists of numbers",
+            )
+        decode = ImageDecoder(
+            image_format, self._schema, lambda text: self._options.note(f"{self.name}: {text}")
+        )
+        if scale := decode.describe_vectors():
+            self._options.note(f"{self.name}: {scale}")
+        return decode(EncodedImages(self.name, [""] * len(cells), list(cells)))
+
+    def _note(self, text: str) -> None:
+        self._options.note(f"{self.name}: {text}")
 
 
 class LabelEncoder:

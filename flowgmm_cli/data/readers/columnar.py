@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from flowgmm_cli.data.readers.base import translate_errors
 from flowgmm_cli.data.readers.byte_source import FileStamp
 from flowgmm_cli.data.readers.table import Table, TableReader
+from flowgmm_cli.data.sources.columns import is_image_type
 from flowgmm_cli.errors import DataError
 
 _BUFFER_BYTES = 2**16  # read at once of each column, so that a long row group need not fit into memory
@@ -36,6 +37,7 @@ class ParquetReader(TableReader):
             schema = self._read_schema()
         self.names = schema.names
         self.class_names = _read_class_names(schema)
+        self.images = [field.name for field in schema if is_image_type(field.type)]
 
     def _read_schema(self) -> pa.Schema:
         with pq.ParquetFile(self._path) as file:

@@ -9,12 +9,11 @@ import numpy as np
 
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.data.array_types import Array, Ints
-from flowgmm_cli.data.images.arrays import convert_to_vectors
-from flowgmm_cli.data.images.encoded_images import SUFFIXES, EncodedImages, decode_images, list_files
-from flowgmm_cli.data.images.format import WHITE, ImageFormat
+from flowgmm_cli.data.images.encoded_images import SUFFIXES, EncodedImages, list_files
 from flowgmm_cli.data.readers.base import Chunk, ReadOptions, RowReader, within
 from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, NOT_UTF8
 from flowgmm_cli.data.readers.chunks import LabelEncoder
+from flowgmm_cli.data.readers.image_cells import ImageDecoder, find_image_format
 from flowgmm_cli.data.readers.row_errors import RowError, raise_or_skip
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.sources.image_folder import find_tables, read_labels
@@ -39,8 +38,8 @@ class FolderReader(RowReader):
         columns = schema.columns
         self._column = columns[0]
         is_text = schema.text is not None
-        self._format = _find_format(schema)
-        if not is_text and self._format is None:
+        image_format = find_image_format(schema)
+        if not is_text and image_format is None:
             names = ", ".join(f"{column.name} {column.shape or ''}".strip() for column in columns[:12])
             raise DataError(
                 f"{name} is a folder, but the model reads no images (height, width[, channels]): {names}",
@@ -52,18 +51,18 @@ class FolderReader(RowReader):
         if not self._files:
             raise self._no_files(suffixes)
         self.total = len(self._files)
-        self._high = schema.ranges.get(self._column.name, (0.0, float(WHITE)))[1]
-        if self._column.kind == "vector":
-            white = 1 if self._high <= 1 else WHITE
-            self._note(f"{self.total:,} images, read as numbers from 0 (black) to {white} (white)")
+        self._decode = image_format and ImageDecoder(image_format, schema, self._note)
+        if self._decode and (scale := self._decode.describe_vectors()):
+            self._note(f"{self.total:,} {scale}")
 
     def _read_chunks(self) -> Iterator[Chunk]:
         labels, unknown = self._read_labels()
         for part in iterate_batches(len(self._files), self._options.chunk_size(self._schema.columns)):
             files = self._files[part]
-            cells, errors = (
-                self._read_texts(files) if self._format is None else self._read_images(files, self._format)
-            )
+            if self._decode:
+                cells, errors = self._decode(EncodedImages.in_folder(self._folder, files))
+            else:
+                cells, errors = self._read_texts(files)
             places = [(self.name, file) for file in files]
             problems = raise_or_skip(errors, places.__getitem__, self._options.on_error)
             yield Chunk(
@@ -74,15 +73,6 @@ class FolderReader(RowReader):
                 problems=problems,
                 unknown_labels=within(unknown, part),
             )
-
-    def _read_images(self, files: list[str], image_format: ImageFormat) -> tuple[Array, dict[int, RowError]]:
-        images = EncodedImages.in_folder(self._folder, files)
-        pixels, errors, changes = decode_images(images, np.arange(len(files)), image_format)
-        for change in sorted(changes):
-            self._note(change)
-        if self._column.kind == "vector":
-            return convert_to_vectors(pixels, self._column, self._high), errors
-        return pixels, errors
 
     def _read_texts(self, files: list[str]) -> tuple[Array, dict[int, RowError]]:
         cells, errors = np.full(len(files), "", dtype=object), {}
@@ -132,26 +122,6 @@ class FolderReader(RowReader):
 
 def holds_images(folder: Path, schema: InputSchema) -> bool:
     """Return True if a model reads images, and a folder holds some, or the model reads nothing else."""
-    if _find_format(schema) is None:
+    if find_image_format(schema) is None:
         return False
     return schema.columns[0].kind == "image" or bool(list_files(folder).images)
-
-
-def _find_format(schema: InputSchema) -> ImageFormat | None:
-    """Return the format of the images for a single image column, or vector column of the shape of an image.
-
-    Vectors are `(height, width)`, with 1 or 3 channels first or last, or a flattened square.
-    """
-    column, shape = schema.columns[0], schema.columns[0].shape
-    if len(schema.columns) != 1 or column.kind not in ("image", "vector"):
-        return None
-    if column.kind == "image":
-        return ImageFormat.from_shape(shape, schema.resize)
-    if len(shape) == 1:
-        side = round(shape[0] ** 0.5)
-        return ImageFormat(side, side, colour=False) if side**2 == shape[0] else None
-    if len(shape) == 3:
-        channels, shape = (shape[2], shape[:2]) if shape[2] in (1, 3) else (shape[0], shape[1:])
-    else:
-        channels = 1
-    return ImageFormat(*shape, colour=channels == 3) if len(shape) == 2 and channels in (1, 3) else None

@@ -20,6 +20,7 @@ from flowgmm_cli.data.readers.chunks import TableChunks
 from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.readers.table import Table, TableReader
+from flowgmm_cli.data.sources.columns import is_image_type
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.messages import shorten
 
@@ -79,6 +80,7 @@ class MemoryTable(TableReader):
             )
         self.rows = next(iter(sizes.values()), 0)
         self.table = pa.table(dict(columns))
+        self.images = [field.name for field in self.table.schema if is_image_type(field.type)]
 
     def _read(self, columns: Sequence[str], size: int) -> Iterator[Table]:
         yield Table(self.table.select(list(columns)))

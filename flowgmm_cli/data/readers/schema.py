@@ -30,6 +30,7 @@ class InputSchema:
         label: column of true classes; optional in the input.
         id: column of row names; optional in the input.
         text_parts: columns whose cells are joined to form the text column.
+        image: column of image files in the training tables, if the recipe names it.
         settings: form of text files.
         arrays: pairs (features, labels) of array names in the recipe of the run.
         codes: class names of the labels 0, 1, ... in arrays of integer labels.
@@ -44,6 +45,7 @@ class InputSchema:
     label: str | None = None
     id: str | None = None
     text_parts: tuple[str, ...] = ()
+    image: str | None = None
     settings: ReadSettings = field(default_factory=ReadSettings)
     arrays: tuple[tuple[str, str | None], ...] = ()
     codes: tuple[str, ...] = ()
@@ -77,6 +79,7 @@ class InputSchema:
             label=values.get("label", "label"),
             id=values.get("id"),
             text_parts=(text,) if isinstance(text, str) else tuple(text or ()),
+            image=values.get("image"),
             settings=read_settings(values),
             arrays=tuple(pairs),
             codes=tuple(values.get("class_names") or ()),
@@ -136,8 +139,11 @@ def match_columns(
     where: str,
     note: Callable[[str], None],
     keep: Sequence[str] = (),
+    images: Sequence[str] = (),
 ) -> ColumnMatch:
     """Find the columns of a model in an input; `note` receives the names of those that are not read.
+
+    `images` are the columns of image files: a single one is that of a model of images, under any name.
 
     Raises:
         DataError: a column of the model is missing.
@@ -146,14 +152,16 @@ def match_columns(
     inputs, missing = list[tuple[Column, tuple[str, ...]]](), list[str]()
     present = set(names)
     for column in schema.columns:
-        parts = next((parts for parts in _spellings(column, schema) if present.issuperset(parts)), None)
+        parts = next(
+            (parts for parts in _spellings(column, schema, images) if present.issuperset(parts)), None
+        )
         if parts is None:
             expected = schema.text_parts if column.kind == "text" and schema.text_parts else (column.name,)
             missing += [name for name in expected if name not in present]
         else:
             inputs.append((column, parts))
     if missing:
-        raise _missing_columns(missing, schema, names, where)
+        raise _missing_columns(missing, schema, names, where, images)
     match = ColumnMatch(
         tuple(inputs),
         schema.label if schema.label in names else None,
@@ -183,7 +191,7 @@ def _select_kept(
     return tuple(name for name in selected if not name == schema.id == "id")
 
 
-def _spellings(column: Column, schema: InputSchema) -> Iterator[tuple[str, ...]]:
+def _spellings(column: Column, schema: InputSchema, images: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """Yield the names under which an input may hold a column, the preferred first."""
     if column.kind == "text" and schema.text_parts:
         yield schema.text_parts
@@ -192,10 +200,12 @@ def _spellings(column: Column, schema: InputSchema) -> Iterator[tuple[str, ...]]
         entries = range(math.prod(column.shape))
         yield tuple(f"{column.name}[{entry}]" for entry in entries)
         yield tuple(f"{column.name}_{entry}" for entry in entries)
+        if schema.image or len(images) == 1:
+            yield (schema.image,) if schema.image else tuple(images)
 
 
 def _missing_columns(
-    missing: Sequence[str], schema: InputSchema, names: Sequence[str], where: str
+    missing: Sequence[str], schema: InputSchema, names: Sequence[str], where: str, images: Sequence[str]
 ) -> DataError:
     what = "no column" if len(missing) == 1 else "no columns"
     hint = "add the missing columns, or rename the columns as in the training data"
@@ -208,6 +218,8 @@ def _missing_columns(
         numbered = [other for other in names if re.fullmatch(r".*\d+\W?", other)]
         if len(numbered) == size:
             hint += f"; rename {numbered[0]} to {numbered[-1]}, if they are these"
+        if images:
+            hint = f"say which column it is: --data '{{use: images, path: {where}, image: {images[0]}}}'"
     elif names and all(map(is_number, names)):
         hint = NO_HEADER
     elif schema.text is not None and len(missing) == 1:

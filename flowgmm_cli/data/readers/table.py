@@ -133,6 +133,7 @@ class TableReader(ABC):
         names: names of the columns, in order.
         rows: number of rows, or None if it is unknown before reading.
         class_names: class names of the columns that hold codes of classes, by column.
+        images: names of the columns that hold image files.
         files: stamps of the files; empty for standard input.
     """
 
@@ -145,6 +146,7 @@ class TableReader(ABC):
     names: Sequence[str]
     rows: int | None = None
     class_names: Mapping[str, Sequence[str]] = {}
+    images: Sequence[str] = ()
     files: Sequence[FileStamp] = ()
 
     def batches(self, columns: Collection[str] | None = None, *, size: int = BATCH_ROWS) -> Iterator[Table]:
@@ -200,6 +202,7 @@ class SeveralFiles(TableReader):
         first = readers[0]
         self.names = first.names
         self.class_names = first.class_names
+        self.images = first.images
         self.files = [stamp for reader in readers for stamp in reader.files]
         counts = [reader.rows for reader in readers]
         self.rows = None if None in counts else sum(count or 0 for count in counts)

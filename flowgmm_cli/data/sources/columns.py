@@ -203,6 +203,14 @@ def is_string(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
+def is_image_type(kind: pa.DataType) -> bool:
+    """Return True for a type of cells that hold image files: bytes, or the hub's `{bytes, path}`."""
+    if pa.types.is_struct(kind):
+        names = {field.name: field.type for field in kind}
+        return "bytes" in names and is_image_type(names["bytes"])
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
 def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 

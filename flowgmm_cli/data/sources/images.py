@@ -31,7 +31,7 @@ from flowgmm_cli.data.readers.array_files import (
 from flowgmm_cli.data.readers.byte_source import FileStamp, require_file
 from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.sources.arrays import ArrayFile, read_array_labels
-from flowgmm_cli.data.sources.columns import row_ids
+from flowgmm_cli.data.sources.columns import is_image_type, row_ids
 from flowgmm_cli.data.sources.image_folder import ImageFolder, ImageSplit
 from flowgmm_cli.data.sources.tables import common_class_names, is_hub_id, read_splits
 from flowgmm_cli.errors import DataError
@@ -273,7 +273,7 @@ def join_images(where: str, splits: Iterable[ImageSplit]) -> EncodedImages:
 
 def _find_images(table: Table, column: str | None) -> pa.ChunkedArray:
     """Return a column of images, by default the only one."""
-    candidates = [name for name in table.names if _is_image_type(table.data.column(name).type)]
+    candidates = [name for name in table.names if is_image_type(table.data.column(name).type)]
     if column is None:
         if len(candidates) != 1:
             raise DataError(
@@ -289,13 +289,6 @@ def _find_images(table: Table, column: str | None) -> pa.ChunkedArray:
             details=[f"columns of images: {', '.join(candidates) or 'none'}"],
         )
     return cells
-
-
-def _is_image_type(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        names = {field.name: field.type for field in kind}
-        return "bytes" in names and _is_image_type(names["bytes"])
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 build = ImagesSource

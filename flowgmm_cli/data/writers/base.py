@@ -19,6 +19,7 @@ from flowgmm_cli.data.array_types import Array, Bools
 from flowgmm_cli.errors import UsageError, did_you_mean
 from flowgmm_cli.files import atomic_write
 from flowgmm_cli.messages import quote
+from flowgmm_cli.user_files import explain_write_errors
 
 Columns = Mapping[str, Array]
 FORMATS = ("csv", "tsv", "parquet", "jsonl", "npz")
@@ -156,18 +157,13 @@ def _open(path: Path | None) -> Iterator[BinaryIO]:
         return
     file = Path(os.path.realpath(path))
     folder = file.parent
-    if not folder.is_dir():
+    if not folder.exists():
         raise UsageError(
             f"{path} cannot be written: there is no folder {folder}", hint=f"mkdir -p {quote(folder)}"
         )
     with ExitStack() as stack:
-        try:
+        with explain_write_errors(path):
             stream = stack.enter_context(atomic_write(file))
-        except PermissionError:
-            raise UsageError(
-                f"{path} cannot be written: the folder {folder} is read-only for you",
-                hint="name a file in another folder",
-            ) from None
         yield stream
 
 

@@ -1,17 +1,28 @@
 """Images in arrays and data specs as the rows of a model of an image column."""
 
 import gzip
+import io
 import struct
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from flowgmm_cli.api import Column
 from flowgmm_cli.data.images.arrays import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
+from flowgmm_cli.data.readers.python_rows import open_input
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError
+
+
+def png(pixels):
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
 
 DRAWN = np.random.default_rng(0)
 GREY = DRAWN.integers(0, 256, (7, 3, 4), dtype=np.uint8)
@@ -118,3 +129,39 @@ def test_images_of_a_spec_for_a_model_of_vectors(rows, read, vector, npz, given,
         path = npz(x=given, y=LABELS)
         result = read(rows(f"{{use: images, path: {path}, memory: {memory}}}", schema))
         np.testing.assert_allclose(result.columns["v"], expected, rtol=1e-6)
+
+
+FILES = [png(COLOUR[0]), b"no image", None, png(COLOUR[1])]
+
+
+@pytest.mark.parametrize("cells", [FILES, [{"bytes": file, "path": None} for file in FILES]])
+def test_a_table_of_image_files_as_the_hub_has_them(rows, read, image, context, tmp_path, cells):
+    table = pa.table({"photo": cells, "kind": ["ash", "oak", None, "oak"]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    for schema in (image(3, 4, 3), image(3, 4, 3, image="photo")):
+        result = read(rows(tmp_path / "t.parquet", schema, on_error="keep"))
+        np.testing.assert_array_equal(result.columns["v"][[0, 3]], COLOUR[:2])
+        assert result.labels == [0, 1, -1, 1]
+        assert result.problems == {
+            1: "row 2: it is not an image of a known type",
+            2: "row 3: the cell is empty",
+        }
+    frame = read(open_input(table.to_pandas(), schema, context=context, on_error="keep"))
+    np.testing.assert_array_equal(frame.columns["v"], result.columns["v"])
+    with pytest.raises(DataError, match="row 2: it is not an image"):
+        read(rows(tmp_path / "t.parquet", schema))
+
+
+def test_image_files_in_a_table_for_models_of_numbers(rows, read, vector, table, tmp_path):
+    pq.write_table(pa.table({"v": [png(GREY[0])]}), tmp_path / "t.parquet")
+    result = read(rows(tmp_path / "t.parquet", vector(3, 4, ranges={"v": (0.0, 1.0)})))
+    np.testing.assert_allclose(result.columns["v"][0], GREY[0] / 255, rtol=1e-6)
+    with pytest.raises(DataError, match="column `v` holds image files, and the model reads 12 numbers"):
+        read(rows(tmp_path / "t.parquet", vector(12)))
+
+
+def test_the_image_column_among_several(rows, image, tmp_path):
+    pq.write_table(pa.table({"left": [png(GREY[0])], "right": [png(GREY[1])]}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="no column `v`") as caught:
+        rows(tmp_path / "t.parquet", image(3, 4))
+    assert f"--data '{{use: images, path: {tmp_path}/t.parquet, image: left}}'" in caught.value.hint
