@@ -26,7 +26,9 @@ _MAX_SHOWN = 200  # columns
 TableFile = Annotated[
     Path,
     typer.Argument(
-        metavar="FILE", help="A table: csv, tsv, parquet or jsonl, with a header; or a folder of images."
+        metavar="FILE",
+        help="A table: csv, tsv, parquet or jsonl, with a header; or a folder with a folder of images or "
+        "texts for each class.",
     ),
 ]
 LabelColumn = Annotated[str | None, options.option("--label COLUMN", "Column of the class.")]

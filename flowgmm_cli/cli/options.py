@@ -217,8 +217,8 @@ Data = Annotated[
     str | None,
     option(
         "--data FILE|-|SPEC",
-        "Rows to read: csv, tsv, parquet, jsonl, npz, npy, idx, txt, a folder of images, - for stdin, "
-        "or a data spec such as '{use: csv, path: new.csv}'.",
+        "Rows to read: csv, tsv, parquet, jsonl, npz, npy, idx, txt, a folder of images or texts, - for "
+        "stdin, or a data spec such as '{use: csv, path: new.csv}'.",
     ),
 ]
 DataFormat = Annotated[

@@ -32,7 +32,8 @@ class CsvConfig(DataConfig):
 
     path: str = Field(
         description="training rows: a csv, tsv, jsonl, parquet or arrow (feather) file, or a folder or "
-        "pattern of such files; csv and jsonl also as .gz, .bz2, .xz or .zst"
+        "pattern of such files; csv and jsonl also as .gz, .bz2, .xz or .zst; or a folder with a folder of "
+        "text files for each class, which has the columns id, text and label"
     )
     test_path: str | None = Field(None, description="rows of the final test, same columns")
     val_path: str | None = Field(None, description="rows of the validation split, same columns")

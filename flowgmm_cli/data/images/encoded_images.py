@@ -48,7 +48,10 @@ class Listing:
 
 
 def list_files(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> Listing:
-    """List the files below a folder; links to folders are followed, each folder once."""
+    """List the files below a folder; links to folders are followed, each folder once.
+
+    `images` are those with the suffixes.
+    """
     images, folders, tables = [], [], []
     others: Counter[str] = Counter()
     visited = set()
@@ -65,7 +68,7 @@ def list_files(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> Listing:
             path = (base / name).as_posix()
             if name.startswith("."):
                 continue
-            if name.lower().endswith(tuple(suffixes)):
+            if Path(name).suffix.lower() in suffixes:
                 images.append(path)
             elif name in LABEL_TABLES:
                 tables.append(path)

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from flowgmm_cli.api import iterate_batches
-from flowgmm_cli.data.array_types import Array, Ints
+from flowgmm_cli.data.array_types import Ints
 from flowgmm_cli.data.images.encoded_images import SUFFIXES, EncodedImages, list_files
 from flowgmm_cli.data.readers.base import Chunk, ReadOptions, RowReader, within
-from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, NOT_UTF8
 from flowgmm_cli.data.readers.chunks import LabelEncoder
 from flowgmm_cli.data.readers.image_cells import ImageDecoder, find_image_format
-from flowgmm_cli.data.readers.row_errors import RowError, raise_or_skip
+from flowgmm_cli.data.readers.row_errors import raise_or_skip
 from flowgmm_cli.data.readers.schema import InputSchema
+from flowgmm_cli.data.readers.text_folder import list_texts, read_texts
 from flowgmm_cli.data.sources.image_folder import find_tables, read_labels
 from flowgmm_cli.errors import DataError
 
@@ -45,11 +45,10 @@ class FolderReader(RowReader):
                 f"{name} is a folder, but the model reads no images (height, width[, channels]): {names}",
                 hint="name a file with these columns",
             )
-        suffixes = _TEXT_SUFFIXES if is_text else SUFFIXES
-        self._listing = list_files(folder, suffixes)
+        self._listing = list_texts(folder) if is_text else list_files(folder)
         self._files = self._listing.images
         if not self._files:
-            raise self._no_files(suffixes)
+            raise self._no_files(_TEXT_SUFFIXES if is_text else SUFFIXES)
         self.total = len(self._files)
         self._decode = image_format and ImageDecoder(image_format, schema, self._note)
         if self._decode and (scale := self._decode.describe_vectors()):
@@ -62,7 +61,8 @@ class FolderReader(RowReader):
             if self._decode:
                 cells, errors = self._decode(EncodedImages.in_folder(self._folder, files))
             else:
-                cells, errors = self._read_texts(files)
+                texts, errors = read_texts(self._folder, files, self._schema.settings.encoding)
+                cells = np.array(["" if text is None else text for text in texts], dtype=object)
             places = [(self.name, file) for file in files]
             problems = raise_or_skip(errors, places.__getitem__, self._options.on_error)
             yield Chunk(
@@ -73,17 +73,6 @@ class FolderReader(RowReader):
                 problems=problems,
                 unknown_labels=within(unknown, part),
             )
-
-    def _read_texts(self, files: list[str]) -> tuple[Array, dict[int, RowError]]:
-        cells, errors = np.full(len(files), "", dtype=object), {}
-        for position, file in enumerate(files):
-            try:
-                cells[position] = (self._folder / file).read_text(encoding="utf-8-sig")
-            except UnicodeDecodeError:
-                errors[position] = RowError(NOT_UTF8, ENCODING_HINT)
-            except OSError as error:
-                errors[position] = RowError(f"it cannot be opened: {error.strerror}", "make the file again")
-        return cells, errors
 
     def _note(self, text: str) -> None:
         self._options.note(f"{self.name}: {text}")

@@ -139,7 +139,8 @@ def open_table(
     """Open a table: a file, a folder of files or a pattern such as `rows/*.parquet`, in natural order.
 
     Args:
-        path: csv, tsv, jsonl, parquet and arrow (feather) files, csv and jsonl also compressed.
+        path: csv, tsv, jsonl, parquet and arrow (feather) files, csv and jsonl also compressed; or a folder
+            of text files, with a folder for each class.
         settings: form of text files.
         note: receives guesses, such as the delimiter.
     """
@@ -162,14 +163,24 @@ def open_table(
         where = "" if place.is_absolute() else f"; it is looked for in {Path.cwd()}"
         hint = f"known types: {', '.join(_TABLE_SUFFIXES)}{where}"
         from flowgmm_cli.data.images.encoded_images import list_files
+        from flowgmm_cli.data.readers.text_folder import TextFolderReader, list_texts
 
         if place.is_dir() and list_files(place).images:
             hint = f"it holds images: flowgmm train images {quote(f'data.path={path}')}"
+        elif place.is_dir() and (texts := list_texts(place)).images:
+            return TextFolderReader(place, texts, name=path, encoding=settings.encoding, note=note)
         raise DataError(error, hint=hint)
     readers = [open_file(name) for name in sort_naturally([str(file) for file in files])]
     if all(reader.rows == 0 for reader in readers):
         raise DataError(f"{path} has no rows", hint="check the path (data.path)")
     return SeveralFiles(path, readers) if len(readers) > 1 else readers[0]
+
+
+def holds_texts(folder: Path) -> bool:
+    """Return True for a folder of text files in folders, without tables."""
+    from flowgmm_cli.data.readers.text_folder import list_texts
+
+    return not _list_tables(folder) and any("/" in name for name in list_texts(folder).images)
 
 
 def _list_tables(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.labels import encode_labels
 from flowgmm_cli.data.readers.byte_source import require_file, require_header
-from flowgmm_cli.data.readers.open import open_table
+from flowgmm_cli.data.readers.open import holds_texts, open_table
 from flowgmm_cli.data.readers.table import Table, load_table
 from flowgmm_cli.data.sources.columns import row_ids, texts
 from flowgmm_cli.data.specs import HfTextConfig
@@ -82,6 +82,10 @@ def _read_all(
     if len(paths) == 1 and not local.is_file():
         if not local.is_dir() and not is_hub_id(paths[0]):
             require_file(paths[0])  # raises, with a hint of what exists
+        if local.is_dir() and holds_texts(local):
+            roots = {name: root for name in splits if (root := local / name).is_dir()}
+            parts = roots if config.train_split in roots else {config.train_split: local}
+            return {name: read_table(str(root), note=note) for name, root in parts.items()}
         from flowgmm_cli.data.sources import hub_tables  # imports `datasets`
 
         if local.is_dir():

@@ -1,9 +1,13 @@
 """Folders of images and texts as the rows of a model of images, vectors or texts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from flowgmm_cli.data.readers.open import open_table
+from flowgmm_cli.data.readers.table import ReadSettings, load_table
 from flowgmm_cli.errors import DataError
 
 DRAWN = np.random.default_rng(0)
@@ -155,3 +159,46 @@ def test_folders_without_usable_files(rows, vector, image, table, texts, tmp_pat
     for schema in (table, vector(7)):
         with pytest.raises(DataError, match="reads no images"):
             rows(tmp_path, schema)
+
+
+def write_texts(folder, files):
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def test_folders_of_texts_by_class_are_a_table(notes, tmp_path):
+    files = {"neg/10.txt": "bad\r\nfilm", "neg/9.txt": "\ufeffworse", "pos/deep/1.TXT": "gr\xfcn"}
+    files |= {"unsup/1.txt": "a film", "urls.txt": "http", "pos/notes": "no text", "neg/2.txt": b"\xff"}
+    reader = open_table(str(write_texts(tmp_path / "d", files)), note=notes.append)
+    assert reader.names == ["id", "text", "label"]
+    table = load_table(reader, on_error="keep", note=notes.append)
+    assert table.data.to_pydict() == {
+        "id": ["neg/9.txt", "neg/10.txt", "pos/deep/1.TXT", "unsup/1.txt"],
+        "text": ["worse", "bad\nfilm", "gr\xfcn", "a film"],
+        "label": ["neg", "neg", "pos", None],
+    }
+    assert "left out: urls.txt" in notes[0]
+    assert "1 of 5 rows cannot be read and are left out (neg/2.txt: not UTF-8 text)" in notes[1]
+    with pytest.raises(DataError, match=r"d, neg/2\.txt: not UTF-8 text"):
+        load_table(reader, on_error="fail", note=notes.append)
+
+
+def test_texts_without_a_suffix_and_in_another_encoding(rows, read, texts, tmp_path, notes):
+    folder = write_texts(tmp_path / "d", {"sci.med/1": b"gr\xfcn", "README": "all", "alt/2": "blue"})
+    settings = ReadSettings(encoding="cp1252")
+    table = load_table(open_table(str(folder), settings, note=notes.append), on_error=None, note=notes.append)
+    assert table.data["text"].to_pylist() == ["blue", "gr\xfcn"]
+    assert table.data["label"].to_pylist() == ["alt", "sci.med"]
+    result = read(rows(folder, replace(texts, settings=settings)))
+    assert (result.ids, result["text"]) == (["alt/2", "sci.med/1"], ["blue", "gr\xfcn"])
+
+
+def test_folders_of_splits_are_no_classes(notes, tmp_path):
+    files = {"train/pos/1.txt": "a", "test/pos/1.txt": "b", "README": "c", "unsup/1.txt": "d"}
+    with pytest.raises(DataError, match="test and train are folders of splits") as caught:
+        open_table(str(write_texts(tmp_path / "d", files)), note=notes.append)
+    assert caught.value.hint.endswith("/d/test")
+    assert open_table(str(tmp_path / "d/train"), note=notes.append).rows == 1

@@ -98,6 +98,17 @@ def test_a_folder_without_data(context, tmp_path):
         load(context, tmp_path)
 
 
+def test_folders_of_texts_by_class_and_split(context, tmp_path):
+    for name in ("train/b", "train/a", "train/unsup", "test/b"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "1.txt").write_text(f"a text\nof {name}")
+    data = load(context, tmp_path)
+    assert data.class_names == ("a", "b")
+    assert data.splits["train"].labels.tolist() == [0, 1, -1]
+    assert data.splits["test"].columns["text"].tolist() == ["a text\nof test/b"]
+    assert load(context, tmp_path / "train").splits["train"].labels.tolist() == [0, 1, -1]
+
+
 def test_what_looks_like_a_path_is_never_looked_up_on_the_hub(monkeypatch, tmp_path):
     monkeypatch.setattr(hub_tables, "probe", lambda *_: pytest.fail("the hub was asked"))
     for path in (tmp_path / "none", "data/none.csv", "~/none/there/x", "./none"):
