@@ -246,7 +246,8 @@ def find_run(
     """Return the run of a command, and the way it was selected; `note` is that of `list_runs`.
 
     The first of these counts: `given`, `$FLOWGMM_RUN`, the newest finished run under `./runs`. A last path
-    component `latest` means the newest finished run of that folder, and `hf://owner/name` a run of the hub.
+    component `latest` means the newest finished run of that folder, alone that of `./runs`, and
+    `hf://owner/name` a run of the hub.
 
     Raises:
         PluginError: a package that a run of the hub needs is not installed.
@@ -262,6 +263,8 @@ def find_run(
         path, how = Path(environ["FLOWGMM_RUN"]).expanduser(), "from FLOWGMM_RUN"
     else:
         path, how = Path("runs/latest"), "the newest finished run under ./runs"
+    if str(path) == LATEST and not path.exists():
+        path = Path("runs/latest")
     if path.name != LATEST or (path.exists() and not path.is_symlink()):
         return open_run(path), how
     runs = list_runs(path.parent, note)
@@ -274,6 +277,8 @@ def find_run(
 
 def _no_finished_run(root: Path, runs: Sequence[Run]) -> RunError:
     hint = "train one: flowgmm train digits; or name a run: --run DIR"
+    if not root.is_dir() and Path("runs", root).is_dir():
+        hint = f"name {Path('runs', root, LATEST)}"
     states = [(run, run.status()) for run in runs]
     stopped = [run for run, status in states if status in ("interrupted", "killed")]
     if any(status == "running" for _, status in states):

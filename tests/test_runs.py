@@ -241,13 +241,18 @@ def test_the_argument_comes_before_the_environment_and_that_before_the_newest(
     assert newest.path == Path("runs/a/new")
     assert "newest finished" in how
     assert find_run("runs/b/latest", environ)[0].path == Path("runs/b/middle")
-    assert find_run("runs/latest", environ)[0].path == Path("runs/a/new")
+    for word in ("runs/latest", "latest"):
+        assert find_run(word, environ)[0].path == Path("runs/a/new")
+    with pytest.raises(RunError, match="no finished run under b") as caught:
+        find_run("b/latest", environ)
+    assert caught.value.hint == "name runs/b/latest"
     assert find_run(None, {"FLOWGMM_RUN": "runs/b/latest"})[0].path == Path("runs/b/middle")
     monkeypatch.setenv("FLOWGMM_RUN", str(named.path))
     assert find_run(None)[0] == named
     old.update(ended="2026-05-01T00:00:00")  # the time at which a run ended counts
     assert find_run(None, {})[0].path == Path("runs/a/old")
     latest = fake_run(tmp_path / "latest")  # a run of that name
+    assert find_run("latest", {})[0].path == Path("latest")
     assert find_run(str(latest.path), {}) == (latest, "as given")
 
 

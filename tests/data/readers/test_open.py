@@ -15,6 +15,7 @@ from flowgmm_cli.data.readers import chunks as table_chunks
 from flowgmm_cli.data.readers.base import MemoryReader, note_once
 from flowgmm_cli.data.readers.csv import CsvReader
 from flowgmm_cli.data.readers.schema import InputSchema
+from flowgmm_cli.data.sources import csv as csv_source  # or it would keep what a test replaces
 from flowgmm_cli.errors import DataError, RecipeError, UsageError
 
 
@@ -187,7 +188,7 @@ def test_whatever_reading_raises_is_an_error_of_the_data(
     monkeypatch.setattr(CsvReader, "_read", broken)
     with pytest.raises(DataError, match=r"t\.csv cannot be read as csv: "):
         load_rows(component("data", "csv", path=path, label="colour"), context)
-    monkeypatch.setattr("flowgmm_cli.data.sources.csv.build", broken)
+    monkeypatch.setattr(csv_source, "build", broken)
     with pytest.raises(DataError, match=r"the source `csv` cannot be read: "):
         load_rows(component("data", "csv", path=path, label="colour"), context)
 
