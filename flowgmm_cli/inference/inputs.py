@@ -171,11 +171,18 @@ def concatenate_rows(parts: Sequence[Rows]) -> Rows:
 
 
 def training_rows(rows: SplitData) -> Rows:
-    """Return the training and validation rows of a run in memory."""
+    """Return the training and validation rows of a run in memory; an extra that rows lack is empty."""
     parts = [part for part in (rows.train, rows.val) if part is not None]
-    shared = set.intersection(*(set(part.extras) for part in parts))
-    extras = [{name: part.extras[name] for name in shared} for part in parts]
-    return concatenate_rows([replace(part, extras=own) for part, own in zip(parts, extras, strict=True)])
+    cells = {name: cells for part in parts for name, cells in part.extras.items()}
+
+    def fill(part: Rows) -> Rows:
+        empty = {
+            name: np.full((len(part), *example.shape[1:]), None if example.dtype == object else 0)
+            for name, example in cells.items()
+        }
+        return replace(part, extras={**empty, **part.extras})
+
+    return concatenate_rows(list(map(fill, parts)))
 
 
 def add_inputs(own: Columns, rows: Rows, columns: Sequence[Column]) -> Columns:

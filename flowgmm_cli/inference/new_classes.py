@@ -10,7 +10,7 @@ import numpy as np
 
 from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.data.array_types import Array, Ints
-from flowgmm_cli.data.splits import SplitData
+from flowgmm_cli.data.splits import SOFT_LABELS, SplitData
 from flowgmm_cli.data.writers.base import Columns, Writer, open_writer
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.files import atomic_write, write_text
@@ -59,12 +59,15 @@ def write_classes(
     suffix = table_suffix(rows.columns)
     files = {"train": target.with_suffix(suffix)}
     cells = {"train": _labels(pile.labels, rows.class_names)}
+    if SOFT_LABELS in pile.extras:  # their columns of probabilities say more
+        cells["train"][pile.extras[SOFT_LABELS].any(axis=1)] = ""
     cells["train"][list(labels)] = list(labels.values())
     splits = {"train": pile}
     if rows.test is not None:
         splits["test"], cells["test"] = rows.test, _labels(rows.test.labels, rows.class_names)
         files["test"] = target.with_name(f"{target.stem}_test{suffix}")
-    weight = str(dict(recipe.data.config).get("weight"))
+    settings = dict(recipe.data.config)
+    extras = [name for name in (settings.get("weight"), *(settings["labels"].probabilities or ())) if name]
     id_name, label = (_free_name(name, rows.columns) for name in ("id", "label"))
     if suffix == ".npz":
         column = rows.columns[0]
@@ -80,10 +83,10 @@ def write_classes(
     else:
         for split, part in splits.items():
             table = {name: _plain_cells(part, column) for column in rows.columns if (name := column.name)}
-            table |= {weight: pile.extras[weight]} if split == "train" and weight in pile.extras else {}
+            table |= {name: pile.extras[name] for name in extras if split == "train"}
             _write(files[split], {id_name: part.ids.astype(object), **table, label: cells[split]})
         source = _table_source(rows.columns, files, id_name, label)
-        source |= {"weight": weight} if weight in pile.extras else {}
+        source |= {"weight": settings["weight"]} if settings.get("weight") else {}
     values = recipe.to_stored()
     values["data"] = {**source, **_common_settings(recipe, source)}
     write_text(target, write_yaml(values))
@@ -121,7 +124,8 @@ def _common_settings(recipe: Recipe, source: Mapping[str, Any]) -> dict[str, Any
     kept = {key: data[key] for key in keys if key in data}
     split = dict(data.get("split") or {})
     # the labels that are visible are all that there are; test rows have a file of their own
-    return {**kept, "labels": {"seed": data["labels"]["seed"]}, "split": {**split, "test": 0.0}}
+    labels = {key: data["labels"][key] for key in ("seed", "probabilities") if data["labels"].get(key)}
+    return {**kept, "labels": labels, "split": {**split, "test": 0.0}}
 
 
 def _labels(labels: Ints, class_names: tuple[str, ...]) -> Array:
