@@ -70,7 +70,7 @@ class GMMConfig(Config):
         "rows during training",
     )
     unknown: Literal["auto", "off"] | Annotated[int, Field(ge=1)] = Field(
-        "off",
+        "auto",
         description="kinds of unlabelled rows that belong to none of the classes: `auto` looks for such "
         "rows, and a number is that of their kinds; `off` for none",
     )

@@ -9,6 +9,7 @@ from positive and unlabelled rows (Elkan and Noto, 2008), with one number for ea
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from flowgmm_cli.data.tensors import Matrix
 from flowgmm_cli.mixture.clusters import fit_kmeans, single_thread_no_warnings, subsample
+from flowgmm_cli.mixture.resemblance import rate_resemblance
 from flowgmm_cli.neighbours import affinity, propagate_labels
 
 Floats = npt.NDArray[np.float64]
@@ -32,12 +34,17 @@ MIN_SHARE = 0.04  # of unknown kinds that a model is changed for
 MAX_COLUMNS = 100  # of label mass that are spread, by class and fold; with more classes only by fold
 GRAPH_OPERATIONS = 1e10  # rows * rows * features of the neighbour search: some 2 seconds on one core
 REGRESSION_OPERATIONS = 1e8  # rows * classes * features of a logistic regression: some 2 seconds
+MAX_RESEMBLANCE = 0.32  # of rows of unknown kinds with the classes, see `rate_resemblance`
 DOUBT = 0.01  # probability that unknown kinds are found where all rows are of the classes
 _LEVELS = np.array([0.03, 0.05, 0.08, 0.12, 0.17, 0.23, 0.3, 0.4, 0.5, 0.6, 0.7])  # shares of unlabelled rows
 _LEAST_MASS = 1e-2  # of a mean of 1
 _MARGIN = 0.12  # share of rows of the classes, beside unknown ones, that an estimate is made of
 _EXAMPLES = 0.8  # share of the rows of unknown kinds that examples are drawn from
 _SIMULATIONS = 2000
+_RESEMBLES = (
+    "unknown  about {:.0f} % of the unlabelled rows are far from all labels but resemble the classes; "
+    "`flowgmm suggest` names rows to label"
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,7 @@ def find_unknown(
     classes: int,
     count: int | None,
     generator: torch.Generator,
+    note: Callable[[str], None] = lambda _: None,
 ) -> UnknownKinds | None:
     """Find unlabelled rows that belong to none of the classes.
 
@@ -92,6 +100,7 @@ def find_unknown(
         classes: number of classes, K.
         count: number of unknown kinds; None = one, and only if there are such rows beyond doubt.
         generator: random numbers, on the CPU.
+        note: takes a line for people if rows far from all labels resemble the classes.
 
     Returns:
         The rows; None if nothing is found, or too few rows with or without labels to tell.
@@ -105,7 +114,8 @@ def find_unknown(
     rows = torch.cat([x[labelled], x[others]]).float().cpu().numpy()
     y = labels[labelled].cpu().numpy()
     folds = assign_folds(y, generator)
-    mass = label_mass(rows, y, folds)
+    graph = neighbour_graph(rows)
+    mass = label_mass(graph, y, folds)
     ranks = scarcity_ranks(mass, folds)
     # labels are often drawn evenly from unequal classes, but the ratios are rough: both views have to agree
     ratios = class_ratios(rows, y, classes)
@@ -114,13 +124,20 @@ def find_unknown(
     if count is None and (max(view.p for view in views) > DOUBT or share < MIN_SHARE):
         return None
     share = max(share, MIN_SHARE)
+    order = np.argsort(-scarcity(mass[len(y) :].sum(2)), kind="stable")
+    if count is None and len(y) * rows.shape[1] * classes <= REGRESSION_OPERATIONS:
+        rank = np.ones(len(rows))
+        rank[len(y) + order] = np.arange(len(others)) / len(others)
+        spread = classes_by_mass(rows, y, mass)
+        if rate_resemblance(rows, y, spread, graph, rank, (low, share, high)) > MAX_RESEMBLANCE:
+            note(_RESEMBLES.format(100 * share))
+            return None
     # as many examples as a class of this size would have labels, drawn from the scarcest rows
     least = count or 1
     size = max(least, total // classes, round(total * share / (1 - share)))
-    candidates = np.argsort(-scarcity(mass[len(y) :].sum(2)), kind="stable")
-    candidates = candidates[: max(least, int(_EXAMPLES * share * len(others)))]
-    order = torch.randperm(len(candidates), generator=generator).numpy()
-    chosen = np.sort(candidates[order[:size]])
+    candidates = order[: max(least, int(_EXAMPLES * share * len(others)))]
+    chosen = torch.randperm(len(candidates), generator=generator).numpy()[:size]
+    chosen = np.sort(candidates[chosen])
     groups = np.zeros(len(chosen), dtype=np.int64)
     if count is not None and count > 1:
         groups = fit_kmeans(rows[len(y) + chosen], count, generator).labels_.astype(np.int64)
@@ -144,32 +161,50 @@ def assign_folds(labels: npt.NDArray[np.int64], generator: torch.Generator) -> n
     return folds
 
 
+def neighbour_graph(x: npt.NDArray[np.float32]) -> Any:
+    """Build symmetric affinities of rows `(N, D)` and their nearest neighbours, sparse `(N, N)`."""
+    from sklearn.neighbors import NearestNeighbors
+
+    count = min(NEIGHBOURS, len(x) - 1)
+    distance, index = NearestNeighbors(n_neighbors=count).fit(x).kneighbors()
+    graph = affinity(distance, index, distance[:, -1])
+    return graph.maximum(graph.T).tocsr()
+
+
 def label_mass(
-    x: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], folds: npt.NDArray[np.int64]
+    graph: Any, labels: npt.NDArray[np.int64], folds: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
     """Spread labels by random walks and return the mass that arrives at each row `(N, K, FOLDS)`.
 
     With very many classes, it is that of all classes together: `(N, 1, FOLDS)`.
 
     Args:
-        x: rows, the L labelled ones first, `(N, D)`.
+        graph: affinities of the rows, the L labelled ones first, `(N, N)`.
         labels: classes of the labelled rows `(L,)`.
         folds: their folds `(L,)`.
     """
     from scipy import sparse
-    from sklearn.neighbors import NearestNeighbors
 
-    count, classes = min(NEIGHBOURS, len(x) - 1), int(labels.max()) + 1
+    classes, count = int(labels.max()) + 1, graph.shape[0]
     if classes * FOLDS > MAX_COLUMNS:
         labels, classes = np.zeros_like(labels), 1
-    distance, index = NearestNeighbors(n_neighbors=count).fit(x).kneighbors()
-    graph = affinity(distance, index, distance[:, -1])
-    graph = graph.maximum(graph.T)
     walk = (sparse.diags_array(1 / graph.sum(1), dtype=np.float32) @ graph).tocsr()
     # masses are linear in the labels, so that one walk with a column for each class and fold serves all folds
-    start = np.zeros((len(x), classes, FOLDS), dtype=np.float32)
-    start[np.arange(len(labels)), labels, folds] = len(x) / len(labels)
+    start = np.zeros((count, classes, FOLDS), dtype=np.float32)
+    start[np.arange(len(labels)), labels, folds] = count / len(labels)
     return propagate_labels(walk, start, alpha=ALPHA, iterations=ITERATIONS)
+
+
+def classes_by_mass(
+    x: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], mass: npt.NDArray[np.float32]
+) -> npt.NDArray[np.int64]:
+    """Return the class of the most mass, or that of the nearest labelled row if mass is of all classes."""
+    from sklearn.neighbors import NearestNeighbors
+
+    if mass.shape[1] > labels.max():
+        return np.asarray(mass.sum(2).argmax(1))
+    nearest = NearestNeighbors(n_neighbors=1).fit(x[: len(labels)]).kneighbors(x, return_distance=False)
+    return np.asarray(labels[nearest[:, 0]])
 
 
 def scarcity(mass: npt.NDArray[np.float32]) -> Floats:

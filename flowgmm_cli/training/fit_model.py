@@ -160,6 +160,7 @@ def _find_unknown(context: TrainContext) -> UnknownKinds | None:
             classes=context.data.classes,
             count=None if config.unknown == "auto" else config.unknown,
             generator=generator(recipe.run.seed, "unknown"),
+            note=context.callbacks.note,
         )
     if group.world_size == 1:
         return unknown

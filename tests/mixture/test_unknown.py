@@ -17,6 +17,7 @@ from flowgmm_cli.mixture.unknown import (
     estimate_share,
     find_unknown,
     label_mass,
+    neighbour_graph,
     scarcity_ranks,
 )
 from flowgmm_cli.mixture.unknown_head import UnknownHead, fit_head
@@ -87,6 +88,25 @@ def test_the_same_seed_finds_the_same_rows() -> None:
     assert torch.equal(first.examples, second.examples)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_parts_of_the_classes_far_from_all_labels_are_no_unknown_kind(seed: int) -> None:
+    kinds = torch.arange(3).repeat_interleave(200)
+    x = 3 * torch.eye(8)[kinds] + torch.randn(600, 8, generator=generator(seed))
+    x[:, 7] *= 4  # the labels are those of the lowest rows
+    lowest = torch.cat([200 * k + x[200 * k : 200 * (k + 1), 7].argsort()[:15] for k in range(3)])
+    visible = torch.full((600,), -1).scatter(0, lowest, kinds[lowest])
+    notes: list[str] = []
+    for count, expected in ((None, 0), (1, 1)):  # a number of kinds is kept
+        arguments = {"classes": 3, "count": count, "generator": generator(seed), "note": notes.append}
+        assert (find_unknown(x, visible, **arguments) is not None) == expected
+    (note,) = notes
+    assert "far from all labels but resemble the classes" in note
+    with_others = torch.cat([x, 3 * torch.eye(8)[5] + torch.randn(200, 8, generator=generator(seed + 9))])
+    chosen = torch.cat([200 * k + torch.arange(15) for k in range(3)])
+    visible = torch.full((800,), -1).scatter(0, chosen, kinds[chosen])
+    assert find_unknown(with_others, visible, classes=3, count=None, generator=generator(seed)) is not None
+
+
 def test_too_few_labels_tell_nothing() -> None:
     labelled, labels = rows([6, 6, 6])
     x, _ = rows([200, 200, 200, 200])
@@ -124,7 +144,7 @@ def test_of_very_many_rows_a_sample_is_searched(labels: int, monkeypatch: pytest
 def test_the_mass_is_that_of_random_walks_from_the_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     x, labels = rows([20, 20])[0].numpy(), np.arange(10) // 5
     folds = np.arange(10) % module.FOLDS
-    mass = label_mass(x, labels, folds)
+    mass = label_mass(neighbour_graph(x), labels, folds)
     distance, index = NearestNeighbors(n_neighbors=module.NEIGHBOURS).fit(x).kneighbors()
     graph = affinity(distance, index, distance[:, -1]).toarray().astype(float)
     graph = np.maximum(graph, graph.T)
@@ -136,7 +156,7 @@ def test_the_mass_is_that_of_random_walks_from_the_labels(monkeypatch: pytest.Mo
         spread = module.ALPHA * np.tensordot(walk, spread, 1) + (1 - module.ALPHA) * start
     np.testing.assert_allclose(mass, spread, rtol=1e-3, atol=1e-6)
     monkeypatch.setattr(module, "MAX_COLUMNS", module.FOLDS)
-    total = label_mass(x, labels, folds)
+    total = label_mass(neighbour_graph(x), labels, folds)
     np.testing.assert_allclose(total, spread.sum(1, keepdims=True), rtol=1e-3, atol=1e-6)
 
 
