@@ -40,7 +40,7 @@ from flowgmm_cli.training.model_init import initialise_model
 from flowgmm_cli.training.optim import create_ema_model
 from flowgmm_cli.training.plan import TrainingPlan, count_epochs
 from flowgmm_cli.training.prepare import PreparedData
-from flowgmm_cli.training.start import SHARE, Start
+from flowgmm_cli.training.start import SHARE, Start, raise_lr
 from flowgmm_cli.training.step import TrainingStep, build_step
 from flowgmm_cli.training.trainer import FitResult, Trainer
 from flowgmm_cli.training.validation import Validator
@@ -152,12 +152,12 @@ class FitJob:
     def settings(self, context: TrainContext) -> Recipe:
         """Return the recipe of this training."""
         recipe = vary(context.recipe, self.changes) if self.changes else context.recipe
-        share = self.share
-        if context.start:
-            share *= SHARE
-            regularisers = tuple(_drop_ramp(component) for component in recipe.regularisers)
-            recipe = recipe.model_copy(update={"regularisers": regularisers})
-        return recipe.model_copy(update={"train": shorten(recipe.train, share)})
+        train = shorten(recipe.train, self.share * (SHARE if context.start else 1.0))
+        if context.start is None:
+            return recipe.model_copy(update={"train": train})
+        train = train.model_copy(update={"lr": raise_lr(train.lr)})
+        regularisers = tuple(_drop_ramp(component) for component in recipe.regularisers)
+        return recipe.model_copy(update={"regularisers": regularisers, "train": train})
 
     def epochs(self, context: TrainContext) -> float:
         """Number of epochs that this training is expected to take."""

@@ -36,8 +36,13 @@ from flowgmm_cli.recipe.variants import vary
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained_model import TrainedModel
 
-SHARE = 0.2
-"""Length of a training that goes on from a run, as a share of `train.epochs`."""
+SHARE = 0.25
+"""Length of a training that goes on from a run, as a share of `train.epochs`.
+
+Its learning rate is `train.lr` divided by it, but not above `HIGH_LR`: weights can move as far as in a whole
+training, and so give unlabelled rows other classes than before.
+"""
+HIGH_LR = 5e-3
 # parts of a recipe that weights depend on
 _PRIOR_KEYS = ("use", "components", "dims", "scales", "covariance", "shared_covariance", "learn_rest")
 _DATA_KEYS = ("encoder", "transforms")
@@ -214,6 +219,15 @@ class Start:
         log_prob = np.full((len(rows), len(data.class_names)), _NEVER)
         log_prob[:, own] = stored.log_probabilities[order][:, others]
         return log_prob, rows, stored.folds[order] + _FIRST_FOLD
+
+
+def raise_lr(lr: float) -> float:
+    """Return the learning rate of a training that goes on from a run.
+
+    >>> raise_lr(1e-3), raise_lr(3e-3), raise_lr(0.01)
+    (0.004, 0.005, 0.01)
+    """
+    return max(lr, min(lr / SHARE, HIGH_LR))
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def test_two_processes_go_on_from_a_run(
     more = ("data.labels.count=40", "--from", str(start.path), "--json", "--processes", "2")
     done = command(words(tmp_path / "both", *more))
     assert done.json["status"] == "done"
-    assert f"from    {start.path} (20% of 4 epochs)" in done.err
+    assert f"from    {start.path} (25% of 4 epochs)" in done.err
     assert Run(tmp_path / "both").info()["from"]["run"] == str(start.path)
 
 

@@ -25,7 +25,7 @@ from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training import search
 from flowgmm_cli.training.model_init import initialise_model
 from flowgmm_cli.training.pipeline import train
-from flowgmm_cli.training.start import SHARE, Start
+from flowgmm_cli.training.start import Start
 
 MORE = ("data.labels.count=40", "train.epochs=10", "checkpoint.every_steps=2")
 CENTRES = {"a": (-4.0, 0.0), "b": (4.0, 0.0), "c": (0.0, 5.0)}
@@ -87,12 +87,13 @@ def test_a_run_goes_on_in_a_share_of_the_steps_and_names_the_runs_before_it(
     go_on: Any, moons: Any, shared_run: Any, tmp_path: Path
 ) -> None:
     start, _ = shared_run()
-    run = go_on("more")
+    run = go_on("more", "train.lr=1e-3", "train.schedule=constant", "train.warmup=0")
     result = train(run.recipe(), run)
-    assert result.steps == SHARE * 10 * 3
-    assert result.first.epochs == 2
+    assert result.first.epochs == 3  # a share of 10, rounded up
+    assert result.steps == 3 * 3
     (logged,) = [line for line in read_metrics(run.metrics) if line["split"] == "train" and line["step"] == 2]
     assert logged["loss.consistency"] > 0  # no ramp
+    assert logged["lr"] == 4e-3
     rows = torch.ones(2, 2).double()
     first, second = (
         item.preprocessor.transforms(rows)[0] for item in (result.trained, shared_run()[1].trained)
@@ -137,7 +138,7 @@ def test_every_member_goes_on_from_its_own_and_nothing_is_searched(
 
 def test_labels_that_the_run_knows_are_not_held_out_again(go_on: Any, shared_run: Any) -> None:
     start, before = shared_run()
-    run = go_on("more")
+    run = go_on("more", "train.lr=1e-3", "train.schedule=constant", "train.warmup=0")
     result = train(run.recipe(), run)
     rows = load_rows(run.recipe().data, DataContext(), test=find_test_hashes(run)).train
     known = before.trained.find_labelled(rows)
