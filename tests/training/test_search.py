@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from flowgmm_cli.api import DataContext
+from flowgmm_cli.baselines.guide import Guide
+from flowgmm_cli.devices import Engine
 from flowgmm_cli.errors import InterruptedRunError, RecipeError, RunError
 from flowgmm_cli.evaluation.calibration import (
     fit_temperature,
@@ -19,8 +21,11 @@ from flowgmm_cli.evaluation.calibration import (
 )
 from flowgmm_cli.evaluation.folds import OutOfFold, sample_unlabelled
 from flowgmm_cli.files import read_json, write_tensors
+from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.trained_model import TrainedModel, encode
 from flowgmm_cli.training import search
+from flowgmm_cli.training.callbacks import Callbacks, Interrupt
+from flowgmm_cli.training.fit_job import FitJob, TrainContext, fit_all
 from flowgmm_cli.training.pipeline import train
 from flowgmm_cli.training.prepare import prepare
 from flowgmm_cli.training.search import CandidateResult, SearchResult
@@ -265,3 +270,31 @@ def test_an_ensemble_takes_every_kept_candidate_several_times(train_run: Any) ->
 def test_an_unfinished_search_keeps_no_candidate(tmp_path: Path) -> None:
     SearchResult((result("a"),), (), "not finished").save(tmp_path)
     assert read_json(tmp_path / "search.json", "search")["kept"] == []
+
+
+@pytest.mark.slow  # a training of 180 steps
+def test_the_candidate_for_curved_classes_follows_simple_methods_in_a_short_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flowgmm_cli.baselines.guide.METHODS", ("svm",))  # to save time
+    rng = np.random.default_rng(0)
+    cells = rng.integers(3, size=(1500, 2))  # of a chequerboard
+    x, classes = cells + rng.normal(scale=0.25, size=cells.shape), cells.sum(1) % 2
+    lines = [
+        f"{a:.4f},{b:.4f},{k if i < 120 else ''}"
+        for i, ((a, b), k) in enumerate(zip(x, classes, strict=True))
+    ]
+    (tmp_path / "board.csv").write_text("\n".join(["a,b,y", *lines]))
+    recipe = load_recipe("csv", [f"data.path={tmp_path}/board.csv", "data.label=y", "data.split.test=0"])
+    data, config = prepare(recipe, DataContext()), recipe.search
+    assert config is not None
+    labels = data.train.labels.numpy()
+    guide = Guide(data.train, classes=2, seed=0, note=print)
+    parts = Engine(torch.device("cpu"), "fp32"), Callbacks(), Interrupt()
+    context = TrainContext(recipe, data, *parts, guide=guide)
+    job = FitJob(labels, config.challengers["curved"], share=config.epochs)
+    model = fit_all(context, [job], title="search", unit="fold")[0].model
+    targets = guide.targets(labels)
+    assert targets is not None
+    follows = encode(model, data.train.x).class_log_prob.argmax(1) == targets.argmax(1)
+    assert follows[labels < 0].double().mean() > 0.9
