@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from flowgmm_cli.api import Component, DataContext, Rows, ScoreInputs
+from flowgmm_cli.data.array_types import Floats
 from flowgmm_cli.data.images.format import image_column
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.splits import SplitData
@@ -70,6 +71,7 @@ def fit_ood(trained: TrainedModel, rows: SplitData, context: DataContext) -> tup
     labelled = preprocess(_sample_labelled(rows.train, generator))
     train = replace(train, labelled=(labelled.x, labelled.labels))
     unlabelled = train.x[torch.from_numpy(split[0].labels < 0)]
+    whole = train, held_out
     if trained.model.unknown:
         pairs = zip((train, held_out), split, strict=True)
         train, held_out = (_thin_unknown(part, some, trained.model, generator) for part, some in pairs)
@@ -92,6 +94,7 @@ def fit_ood(trained: TrainedModel, rows: SplitData, context: DataContext) -> tup
             trained.model,
             outside,
             generator,
+            whole=whole,
             in_pile=bool(trained.model.unknown) or holds_unknown(train, unlabelled, generator),
             of_pixels=of_pixels,
         )
@@ -187,6 +190,7 @@ def select_score(
     pseudo_ood: Mapping[str, ScoreInputs],
     generator: np.random.Generator,
     *,
+    whole: tuple[ScoreInputs, ScoreInputs] | None = None,
     in_pile: bool = False,
     of_pixels: bool = False,
 ) -> tuple[Detector, str, dict[str, Aurocs]]:
@@ -194,7 +198,9 @@ def select_score(
 
     The scores are compared on the pseudo-OOD rows (by kind) and, with three classes or more, on rows of
     classes left out, see `leave_classes_out`; with `in_pile` the rows of such a class stay in the pile. Where
-    there are scores of several families, see `scores/blend.py`, these are added. Otherwise, and for flows
+    there are scores of several families, see `scores/blend.py`, these are added. If there are unknown kinds,
+    the best score for the pseudo-OOD rows is added once more, fitted to the `whole` training and held-out
+    rows: rows far from all of them stay further out than those of unknown kinds. Otherwise, and for flows
     of pixels, the best score is taken; classes left out then count twice.
 
     Returns:
@@ -224,7 +230,7 @@ def select_score(
         # in a clean pile density tells more than the labels alone, which the classes left out flatter
         chosen = [name for name in names if in_pile or uses[name] not in LABELS_ALONE] or names
         aurocs = {name: float(np.mean([values[name] for values in evidence])) for name in chosen}
-        families = list(select_families(aurocs, family_of))
+        families, references = list(select_families(aurocs, family_of)), dict[str, Floats]()
         # classes left out say little of faults, such as another unit; the best score for these finds far rows
         far = max(names, key=lambda name: np.mean([kinds[kind][name] for kind in pseudo_ood]))
         if all(far not in family.scores for family in families):
@@ -232,7 +238,16 @@ def select_score(
         if model.unknown and _UNKNOWN in detector.names:
             families.append(Family((_UNKNOWN,), weight=2.0))
             inside |= detector(held_out, [_UNKNOWN])
-        blend = Blend.fit(families, inside)
+            if whole:
+                index = next(score.component for score in usable if score.name == far)
+                seed = int(generator.integers(2**63))
+                (fitted,) = fit_detector([components[index]], *whole, model, seed).scores
+                fitted = replace(fitted, name=f"{far}_whole", component=index)
+                detector = replace(detector, scores=(*detector.scores, fitted))
+                families.append(Family((fitted.name,), weight=0.0))
+                inside |= detector(held_out, [fitted.name])
+                references = {fitted.name: fitted.reference}
+        blend = Blend.fit(families, inside, references)
         return replace(detector, default=BLEND, blend=blend), blend.describe(), table
     if model.unknown and "combined" in names:
         return detector.with_default("combined"), "it has the score of the unknown kinds", table

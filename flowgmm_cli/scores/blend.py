@@ -88,9 +88,15 @@ class Blend:
         return text + (f", and for far rows by {' + '.join(rare)}" if rare else "")
 
     @classmethod
-    def fit(cls, families: Sequence[Family], values: Mapping[str, Floats]) -> Blend:
-        """Fit the tails to the values of held-out rows by score."""
-        tails = {name: Tail.fit(thin(values[name])) for family in families for name in family.scores}
+    def fit(
+        cls,
+        families: Sequence[Family],
+        values: Mapping[str, Floats],
+        references: Mapping[str, Floats] | None = None,
+    ) -> Blend:
+        """Fit the tails to the values of held-out rows by score, or to `references` of other rows."""
+        references = {**values, **(references or {})}
+        tails = {name: Tail.fit(thin(references[name])) for family in families for name in family.scores}
         blend = cls(tuple(families), tails, np.zeros(0))
         return replace(blend, reference=thin(blend(values)))
 

@@ -99,6 +99,12 @@ def test_rows_of_unknown_kinds_are_out_of_distribution(trained: tuple[FlowGMM, l
     assert result.outside.flagged_share > 0.9
     far = trained[0].ood(x[kinds < 2] + [0, -12], x[kinds < 2])  # on the other side of the classes
     assert far.metrics["blend"].auroc > 0.98
+    farther = trained[0].ood(x[kinds == 2] + [0, 25], x[kinds == 2])  # than rows of the unknown kind
+    assert farther.metrics["blend"].auroc > 0.98
+    blend = trained[0].trained.detector.blend
+    assert blend is not None
+    (whole,) = [family for family in blend.families if family.scores[0].endswith("_whole")]
+    assert whole.weight == 0
 
 
 def test_scores_are_fitted_to_rows_of_the_classes(trained: tuple[FlowGMM, list[str]], arrays: Path) -> None:

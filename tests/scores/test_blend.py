@@ -24,6 +24,13 @@ def test_a_trusted_family_counts_in_full_and_another_for_rows_rarer_than_one_in_
     assert blend.describe() == "it adds the rarity of a row by near, twin, and for far rows by far"
 
 
+def test_the_rarity_is_that_among_reference_rows() -> None:
+    wider = 10 * VALUES["far"]
+    blend = Blend.fit([Family(("near",), 1.0), Family(("far",), 0.0)], VALUES, {"far": wider})
+    assert blend.tails["far"](np.array([6.0])) == Tail.fit(wider)(np.array([6.0]))
+    assert blend.tails["near"](np.array([6.0])) == Tail.fit(VALUES["near"])(np.array([6.0]))
+
+
 def test_it_is_restored_from_its_state() -> None:
     blend = Blend.fit([Family(("near",), 1.0), Family(("far",), 2.0)], VALUES)
     references = {name: np.sort(values) for name, values in VALUES.items()}
