@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from flowgmm_cli.cli import output
 from flowgmm_cli.cli.progress import Progress
 from flowgmm_cli.cli.validation import check_absent, check_input_kept, check_stdout
+from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, FOREIGN_MARKS, MARKS_HINT, NOT_UTF8
 from flowgmm_cli.errors import DataError, UsageError
+from flowgmm_cli.formatting import pluralise
 
 if TYPE_CHECKING:
     from flowgmm_cli.api import DataContext, Rows
@@ -284,10 +286,13 @@ def warn_unscorable(name: str, totals: Totals) -> None:
     more = totals.unscorable - len(totals.reasons)
     details = [*totals.reasons, *([f"and {more:,} more"] if more else [])]
     if totals.unscorable and not totals.scored:
+        hint = "compare its columns with those of the training data"
+        if any(FOREIGN_MARKS in reason for reason in totals.reasons):
+            hint = f"name the marks of its numbers: {MARKS_HINT}"
+        elif any(NOT_UTF8 in reason for reason in totals.reasons):
+            hint = ENCODING_HINT
         raise DataError(
-            f"none of the {totals.n:,} rows of {name} could be scored",
-            details=details,
-            hint="compare its columns with those of the training data",
+            f"none of the {totals.n:,} rows of {name} could be scored", details=details, hint=hint
         )
     if totals.unscorable:
         rows = f"{totals.unscorable:,} of the {totals.n:,} rows of {name}"
@@ -296,4 +301,4 @@ def warn_unscorable(name: str, totals: Totals) -> None:
 
 def note_throughput(n: int, seconds: float) -> None:
     """Print the number of rows and the rate at which they were scored."""
-    output.note(f"{n:,} rows in {seconds:.1f} s, {n / max(seconds, 1e-9):,.0f} rows a second")
+    output.note(f"{pluralise(n, 'row')} in {seconds:.1f} s, {n / max(seconds, 1e-9):,.0f} rows a second")

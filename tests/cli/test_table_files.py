@@ -102,3 +102,17 @@ def test_init_does_not_guess_what_a_comma_means(flowgmm, tmp_path, cells, keys):
         assert "thousands:" not in recipe
     else:
         assert f"label: kind  # an empty cell is an unlabelled row\n{keys}" in recipe
+
+
+def test_the_hints_for_marks_and_encodings_work_as_typed(flowgmm, run, tmp_path):
+    (tmp_path / "marks.csv").write_text("x1;x2\n1,5;2,5\n0,5;1\n", encoding="utf-8")
+    outcome = flowgmm("predict", "marks.csv", code=5)
+    assert "`1,5`, with a decimal comma" in outcome.err
+    spec = '{use: csv, path: FILE, decimal: ","}'
+    assert spec in outcome.err
+    assert len(flowgmm("predict", "--data", spec.replace("FILE", "marks.csv")).out.splitlines()) == 3
+    (tmp_path / "latin.csv").write_bytes("x1,x2,größe\n1,2,3\n".encode("cp1252"))
+    outcome = flowgmm("predict", "latin.csv", code=5)
+    spec = "{use: csv, path: FILE, encoding: cp1252}"
+    assert spec in outcome.err
+    flowgmm("predict", "--data", spec.replace("FILE", "latin.csv"))

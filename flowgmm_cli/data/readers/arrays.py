@@ -20,6 +20,7 @@ from flowgmm_cli.data.readers.chunks import LabelEncoder
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.sources.arrays import array_strings, label_strings
 from flowgmm_cli.errors import DataError
+from flowgmm_cli.messages import join_some
 
 _FEATURE_NAMES = ("x", "data", "test", "x_test", "test_images")
 _LABEL_NAMES = ("y", "label", "labels")
@@ -177,8 +178,13 @@ class ArrayReader(RowReader):
         details = [
             f"there is   {name or 'an array'}: {of.dtype} {of.shape}" for name, of in self._arrays.items()
         ]
-        for column in self._schema.columns[:12]:
-            details.append(f"wanted     {column.name} ({column.kind}), rows of shape {column.shape}")
+        columns = self._schema.columns
+        if all(column.kind == "numeric" for column in columns):
+            names = [column.name for column in columns]
+            details.append(f"wanted     rows of {len(names):,} numbers: {join_some(names, len(names), 12)}")
+        else:
+            for column in columns[:12]:
+                details.append(f"wanted     {column.name} ({column.kind}), rows of shape {column.shape}")
         hint = "name the arrays like the columns that the model reads, with rows of the same shape"
         if list(self._arrays) == [UNNAMED]:
             hint = "rows must have the shape that they had in training"

@@ -28,9 +28,11 @@ MAX_RECORD = 8 * 2**20
 _MAX_BATCH = 32 * 2**20  # bytes of lines
 NOT_UTF8 = "not UTF-8 text"
 ENCODING_HINT = (
-    "name the encoding of the file, such as data.encoding=cp1252 (init: --encoding cp1252), or save it "
-    "as UTF-8"
+    "name the encoding of the file, such as data.encoding=cp1252 (init: --encoding cp1252; other commands: "
+    "--data '{use: csv, path: FILE, encoding: cp1252}'), or save it as UTF-8"
 )
+FOREIGN_MARKS = "with a decimal comma or thousands marks"
+MARKS_HINT = "data.decimal and data.thousands, or --data '{use: csv, path: FILE, decimal: \",\"}'"
 
 _READ_BYTES = 2**16
 _UTF8 = ("", "utf-8", "utf8", "utf-8-sig")

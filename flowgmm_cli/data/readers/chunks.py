@@ -13,6 +13,7 @@ from flowgmm_cli.data.array_types import Array, Floats, Ints
 from flowgmm_cli.data.dates import parse_dates
 from flowgmm_cli.data.labels import UNLABELLED
 from flowgmm_cli.data.readers.base import Chunk, ReadOptions, RowReader, row_numbers, unlabelled
+from flowgmm_cli.data.readers.byte_source import FOREIGN_MARKS, MARKS_HINT
 from flowgmm_cli.data.readers.row_errors import RowError, raise_or_skip
 from flowgmm_cli.data.readers.schema import InputSchema, match_columns
 from flowgmm_cli.data.readers.table import Table, TableReader
@@ -168,12 +169,12 @@ def _date_error(cell: str, column: Column) -> RowError:
 
 def _number_error(cell: str, name: str) -> RowError:
     has_foreign_format = len(find_localised_numbers(pa.chunked_array([[cell]]))) > 0
-    return RowError(
-        f"column `{name}` wants a number, got `{shorten(cell)}`",
-        "set data.decimal and data.thousands to the marks of its numbers, or write them like 1000.50"
-        if has_foreign_format
-        else "correct the cell (empty means missing)",
-    )
+    message = f"column `{name}` wants a number, got `{shorten(cell)}`"
+    hint = "correct the cell (empty means missing)"
+    if has_foreign_format:
+        message += f", {FOREIGN_MARKS}"
+        hint = f"write numbers like 1000.50, or name the marks: {MARKS_HINT}"
+    return RowError(message, hint)
 
 
 def _parse_vectors(cells: pa.ChunkedArray, column: Column) -> tuple[Array, dict[int, RowError]]:

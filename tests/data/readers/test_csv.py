@@ -90,7 +90,7 @@ ODD = [
     ("1,red", "2 cells, but the header has 3"),
     ("1,red,2,3", "4 cells, but the header has 3"),
     ("1,red,two", "column `y` wants a number, got `two`"),
-    ('1,red,"2,5"', "column `y` wants a number, got `2,5`"),
+    ('1,red,"2,5"', "column `y` wants a number, got `2,5`, with a decimal comma or thousands marks"),
     ("o1,red,0x1", "column `x` wants a number, got `o1`"),
     ('1,"red,2', "a quote is opened and never closed"),
     (b"1,r\xe4d,2", "the cell of column `colour` is not UTF-8 text"),
