@@ -55,6 +55,8 @@ class Model(nn.Module):
 
         See `GaussianMixture.sample` for the arguments; the figures of the paper use `temperature` 0.25.
         """
+        if n < 0:
+            raise ValueError(f"the number of rows is {n}, it must be at least 0")
         parts, device = self.parts, generator.device
         index = (
             torch.randint(len(parts), (n,), generator=generator, device=device) if len(parts) > 1 else None

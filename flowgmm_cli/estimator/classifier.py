@@ -32,6 +32,7 @@ from flowgmm_cli.estimator.rows import (
     explain_array,
     frame_of_features,
     read_frame,
+    require_probabilities,
     rows_of_array,
     rows_of_frame,
     split_of_array,
@@ -271,9 +272,7 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Class
     def save(self, folder: str | Path) -> None:
         """Write the fitted estimator to a folder, which is created if necessary; no pickle.
 
-        A classifier that is in the folder already is replaced.
-
-        A `random_state` that is neither an int nor None is not saved.
+        It replaces one in the folder. A `random_state` that is neither an int nor None is not saved.
         """
         check_is_fitted(self)
         folder = Path(folder)
@@ -337,7 +336,7 @@ class FlowGMMClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Class
         features = torch.from_numpy(preprocessor.feature_encoder.transform(rows, DataContext()))
         with torch.no_grad():
             x, log_det = preprocessor.transforms(features)
-        return self.trained_.encode_rows(Tensors(x, log_det=log_det))
+        return require_probabilities(self.trained_.encode_rows(Tensors(x, log_det=log_det)))
 
     def _takes_arrays(self) -> bool:
         """Return True if the rows of `fit` were numbers, False if they were a data frame of other cells."""

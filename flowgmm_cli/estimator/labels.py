@@ -106,7 +106,9 @@ def read_labels(y: Array) -> tuple[Array, Codes]:
         classes, index = np.unique(y, return_inverse=True)
         missing = np.zeros(len(y), dtype=bool)
     if len(classes) < 2:
-        raise ValueError(f"the labels in y are of only one class, {classes[0]!r}; at least 2 are needed")
+        raise ValueError(
+            f"the labels in y are of only one class, {classes.tolist()[0]!r}; at least 2 are needed"
+        )
     codes = np.full(len(y), -1, dtype=np.int64)
     codes[~missing] = index
     return classes, codes

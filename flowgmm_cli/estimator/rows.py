@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowgmm_cli.api import Column, DataContext, Rows
+from flowgmm_cli.api import Column, DataContext, Rows, ScoreInputs
 from flowgmm_cli.data.readers.base import ReadOptions
 from flowgmm_cli.data.readers.chunks import TableChunks
 from flowgmm_cli.data.readers.python_rows import MemoryTable, frame_columns, to_arrow
@@ -69,6 +69,14 @@ def rows_of_array(x: Matrix, codes: Codes | None = None) -> Rows:
     """Return rows of an array `(N, D)`, with class indices `(N,)` or without."""
     labels = np.full(len(x), -1, dtype=np.int64) if codes is None else codes
     return Rows({_COLUMN: x}, labels, np.arange(len(x)).astype(str))
+
+
+def require_probabilities(scores: ScoreInputs) -> ScoreInputs:
+    """Return the scores of rows. Raises `ValueError` if numbers are so large that classes have no probability."""
+    bad = np.flatnonzero(scores.log_posterior.isnan().any(dim=1).numpy())
+    if len(bad):
+        raise ValueError(f"X, row {bad[0]}: its numbers are too large for the model ({len(bad):,} such rows)")
+    return scores
 
 
 def explain_array(error: ValueError) -> ValueError:

@@ -144,6 +144,18 @@ def test_the_density_integrates_to_one_in_the_units_of_x() -> None:
     assert mass == pytest.approx(1, abs=0.01)
 
 
+def test_numbers_that_are_too_large_have_no_class(fitted: FlowGMMClassifier) -> None:
+    rows = np.zeros((3, fitted.n_features_in_))
+    rows[1] = 1e300
+    for method in (fitted.predict, fitted.predict_proba):
+        with pytest.raises(
+            ValueError, match=r"X, row 1: its numbers are too large for the model .1 such row"
+        ):
+            method(rows)
+    with pytest.raises(ValueError, match="the number of rows is -1"):
+        fitted.sample(-1)
+
+
 def test_samples_are_in_the_units_of_x_and_of_the_classes_asked_for(fitted: FlowGMMClassifier) -> None:
     x, drawn = fitted.sample(500)
     assert x.shape == (500, 2)

@@ -53,7 +53,7 @@ def test_blank_labels_are_missing_with_a_warning() -> None:
     [
         (np.array([-1, -1]), "no label"),
         (np.array([None, -1], dtype=object), "no label"),
-        (np.array([4, 4]), "only one class"),
+        (np.array([4.0, 4.0]), r"only one class, 4\.0;"),
         (np.array(["a", -1], dtype=object), "only one class"),
         (np.array(["a", "-1", "b"]), "dtype=object"),
         (np.array(["a", 1], dtype=object), "mixes"),
