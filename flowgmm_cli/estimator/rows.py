@@ -72,7 +72,7 @@ def rows_of_array(x: Matrix, codes: Codes | None = None) -> Rows:
 
 
 def require_probabilities(scores: ScoreInputs) -> ScoreInputs:
-    """Return the scores of rows. Raises `ValueError` if numbers are so large that classes have no probability."""
+    """Return the scores of rows. Raises `ValueError` if a row has no probabilities."""
     bad = np.flatnonzero(scores.log_posterior.isnan().any(dim=1).numpy())
     if len(bad):
         raise ValueError(f"X, row {bad[0]}: its numbers are too large for the model ({len(bad):,} such rows)")

@@ -39,6 +39,7 @@ _FORMAT_OF_SUFFIX = {
     ".ipc": "arrow",
 }
 _TABLE_SUFFIXES = tuple(suffix for suffix, format in _FORMAT_OF_SUFFIX.items() if format in _TABLE_FORMATS)
+_IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _SPREADSHEETS = (".xlsx", ".xls", ".ods")
 
 
@@ -208,6 +209,8 @@ def _find_format(source: ByteSource, format: str | None, formats: tuple[str, ...
         hint = f"known types: {', '.join(_TABLE_SUFFIXES)}"
         if source.suffix in _SPREADSHEETS:
             hint = "save the sheet as csv"
+        elif source.path is not None and source.suffix in _IMAGES:
+            hint = f"images are read from a folder: --data {quote(source.path.parent)}"
         elif format in ("npz", "npy", "idx"):
             hint = "arrays are read by the data sources `arrays` and `images`"
         elif formats == FORMATS:

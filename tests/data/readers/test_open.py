@@ -4,6 +4,7 @@ import struct
 import sys
 import threading
 import tokenize
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -75,6 +76,13 @@ def test_a_named_pipe_is_read_once(rows, read, table, tmp_path):
     feeder.start()
     assert len(read(rows(path, table)).ids) == 1000
     feeder.join()
+
+
+def test_a_single_image_names_its_folder(rows, table, write):
+    path = write(b"no matter", "photo.JPG")
+    with pytest.raises(DataError, match="cannot be read as a table") as caught:
+        rows(path, table)
+    assert caught.value.hint == f"images are read from a folder: --data {Path(path).parent}"
 
 
 def test_formats_that_standard_input_cannot_have(rows, table, stdin):
