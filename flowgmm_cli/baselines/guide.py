@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from flowgmm_cli.api import Component
 from flowgmm_cli.data.array_types import FloatArray, Floats
-from flowgmm_cli.data.tensors import Tensors
+from flowgmm_cli.data.tensors import Tensors, load_tensor
 from flowgmm_cli.evaluation.folds import Labels
 from flowgmm_cli.formatting import method_name
 from flowgmm_cli.plugins.registry import registry
@@ -36,18 +37,37 @@ class Guide:
 
     Args:
         rows: all training rows in memory, with their visible labels.
+        held_out: validation rows, whose loss chooses the epoch; their labels are not read.
         classes: K.
         seed: of folds and trees.
         note: receives the weights of the methods.
     """
 
-    def __init__(self, rows: Tensors, *, classes: int, seed: int, note: Callable[[str], None]) -> None:
-        self.rows, self.classes, self.seed, self.note = rows, classes, seed, note
+    def __init__(
+        self,
+        rows: Tensors,
+        held_out: Tensors | None = None,
+        *,
+        classes: int,
+        seed: int,
+        note: Callable[[str], None],
+    ) -> None:
+        self.rows, self.held_out = rows, held_out
+        self.classes, self.seed, self.note = classes, seed, note
         self.methods: dict[str, Any] = {}
         self._targets: dict[bytes, Tensor] = {}
 
+    def attach(self, visible: Labels) -> tuple[Tensors, Tensors | None]:
+        """Return the training rows and the validation rows with their targets, where there are any."""
+        targets, count, held_out = self.targets(visible), len(self.rows), self.held_out
+        if targets is None:
+            return self.rows, held_out
+        if held_out is not None:
+            held_out = replace(held_out, guide=targets[count:])
+        return replace(self.rows, guide=targets[:count]), held_out
+
     def targets(self, visible: Labels) -> Tensor | None:
-        """Class probabilities of all rows after a fit to some of the labels, float32 `(N, K)`.
+        """Class probabilities of all N rows, validation rows last, after a fit to some labels, `(N, K)`.
 
         None with labels of a single class, for rows on the disk, and for very many rows and classes.
         """
@@ -67,13 +87,16 @@ class Guide:
             self.methods = {name: build_method(name, self.classes, self.seed) for name in METHODS}
             for method in self.methods.values():
                 method.fit(x, labels)
+        parts = [x] if self.held_out is None else [x, load_tensor(self.held_out.x).numpy()]
         hidden = np.flatnonzero((labels >= 0) & (visible < 0))
         log_probabilities, held_out = [], []
         for method in self.methods.values():
             settings = method.settings_without(hidden)
             held_out.append(method.data.true_probabilities(hidden))
             method.fit(x, visible, settings)
-            log_probabilities.append(np.log(np.maximum(method.predict_proba(x), _SMALLEST)))
+            log_probabilities.append(
+                np.log(np.maximum(method.predict_proba(np.concatenate(parts)), _SMALLEST))
+            )
         weights = stack_weights(np.array(held_out))
         if not len(hidden):
             shares = zip(weights, self.methods, strict=True)

@@ -165,13 +165,14 @@ class FitJob:
 
     def prepare(self, context: TrainContext, title: str) -> PreparedFit:
         """Build the model, its losses and its rows; `title` names the training in its progress."""
-        recipe, guide = self.settings(context), context.guide
-        targets = guide.targets(self.labels) if guide and uses_guide(recipe) else None
-        context = replace(context, recipe=recipe)
+        recipe, guide, data = self.settings(context), context.guide, context.data
+        if guide and uses_guide(recipe):
+            train, val = guide.attach(self.labels)
+            data = replace(data, train=train, val=val)
+        context = replace(context, recipe=recipe, data=data)
         labels = torch.from_numpy(self.labels)
         step, device = context.create_step(labels, self.member), context.engine.device
-        rows = replace(context.data.train, labels=labels, guide=targets).to(device)
-        return PreparedFit(context, step, rows, self.run, title)
+        return PreparedFit(context, step, replace(data.train, labels=labels).to(device), self.run, title)
 
 
 @dataclass(frozen=True)

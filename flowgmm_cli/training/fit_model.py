@@ -78,7 +78,7 @@ def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
     recipe, data, note = context.recipe, context.data, context.callbacks.note
     labels = data.train.labels.numpy()
     plan = TrainingPlan(_stages(context, labels), context.callbacks)
-    guide = Guide(data.train, classes=data.classes, seed=recipe.run.seed, note=note)
+    guide = Guide(data.train, data.val, classes=data.classes, seed=recipe.run.seed, note=note)
     context = dataclasses.replace(context, plan=plan, callbacks=plan.callbacks, guide=guide)
     context = resolve_label_noise(context)
     unknown = _find_unknown(context)

@@ -42,6 +42,18 @@ def test_the_guide_predicts_all_rows_from_the_labels() -> None:
     assert "kNN" in NOTES[0]
 
 
+def test_validation_rows_have_targets_too() -> None:
+    guide, labels, _ = fit()
+    held_out = Tensors(guide.rows.x[60:], torch.full((60,), -1))
+    guide = Guide(guide.rows, held_out, classes=3, seed=0, note=NOTES.append)
+    train, val = guide.attach(labels)
+    assert train.guide is not None
+    assert val is not None
+    assert val.guide is not None
+    assert train.guide.shape == (120, 3)
+    assert torch.equal(val.guide, train.guide[60:])
+
+
 def test_the_guide_of_a_fold_does_not_know_the_labels_of_the_fold() -> None:
     guide, labels, _ = fit(noise=True)
     right = []

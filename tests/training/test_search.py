@@ -22,6 +22,7 @@ from flowgmm_cli.evaluation.calibration import (
 from flowgmm_cli.evaluation.folds import OutOfFold, sample_unlabelled
 from flowgmm_cli.files import read_json, write_tensors
 from flowgmm_cli.recipe.load import load_recipe
+from flowgmm_cli.runs import create_run
 from flowgmm_cli.trained_model import TrainedModel, encode
 from flowgmm_cli.training import search
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
@@ -289,12 +290,13 @@ def test_the_candidate_for_curved_classes_follows_simple_methods_in_a_short_trai
     data, config = prepare(recipe, DataContext()), recipe.search
     assert config is not None
     labels = data.train.labels.numpy()
-    guide = Guide(data.train, classes=2, seed=0, note=print)
+    guide = Guide(data.train, data.val, classes=2, seed=0, note=print)
     parts = Engine(torch.device("cpu"), "fp32"), Callbacks(), Interrupt()
     context = TrainContext(recipe, data, *parts, guide=guide)
-    job = FitJob(labels, config.challengers["curved"], share=config.epochs)
+    run = create_run(recipe, argv=[], directory=tmp_path / "run")  # its best epoch is taken
+    job = FitJob(labels, config.challengers["curved"], run, share=config.epochs)
     model = fit_all(context, [job], title="search", unit="fold")[0].model
     targets = guide.targets(labels)
     assert targets is not None
-    follows = encode(model, data.train.x).class_log_prob.argmax(1) == targets.argmax(1)
+    follows = encode(model, data.train.x).class_log_prob.argmax(1) == targets[: len(labels)].argmax(1)
     assert follows[labels < 0].double().mean() > 0.9
