@@ -125,10 +125,11 @@ def find_unknown(
         return None
     share = max(share, MIN_SHARE)
     order = np.argsort(-scarcity(mass[len(y) :].sum(2)), kind="stable")
-    if count is None and len(y) * rows.shape[1] * classes <= REGRESSION_OPERATIONS:
+    by_class = mass.shape[1] > 1 and len(y) * rows.shape[1] * classes <= REGRESSION_OPERATIONS
+    if count is None and by_class:  # among very many classes, unknown kinds resemble some of them
         rank = np.ones(len(rows))
         rank[len(y) + order] = np.arange(len(others)) / len(others)
-        spread = classes_by_mass(rows, y, mass)
+        spread = mass.sum(2).argmax(1)
         if rate_resemblance(rows, y, spread, graph, rank, (low, share, high)) > MAX_RESEMBLANCE:
             note(_RESEMBLES.format(100 * share))
             return None
@@ -193,18 +194,6 @@ def label_mass(
     start = np.zeros((count, classes, FOLDS), dtype=np.float32)
     start[np.arange(len(labels)), labels, folds] = count / len(labels)
     return propagate_labels(walk, start, alpha=ALPHA, iterations=ITERATIONS)
-
-
-def classes_by_mass(
-    x: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], mass: npt.NDArray[np.float32]
-) -> npt.NDArray[np.int64]:
-    """Return the class of the most mass, or that of the nearest labelled row if mass is of all classes."""
-    from sklearn.neighbors import NearestNeighbors
-
-    if mass.shape[1] > labels.max():
-        return np.asarray(mass.sum(2).argmax(1))
-    nearest = NearestNeighbors(n_neighbors=1).fit(x[: len(labels)]).kneighbors(x, return_distance=False)
-    return np.asarray(labels[nearest[:, 0]])
 
 
 def scarcity(mass: npt.NDArray[np.float32]) -> Floats:

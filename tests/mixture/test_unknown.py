@@ -89,7 +89,9 @@ def test_the_same_seed_finds_the_same_rows() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_parts_of_the_classes_far_from_all_labels_are_no_unknown_kind(seed: int) -> None:
+def test_parts_of_the_classes_far_from_all_labels_are_no_unknown_kind(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kinds = torch.arange(3).repeat_interleave(200)
     x = 3 * torch.eye(8)[kinds] + torch.randn(600, 8, generator=generator(seed))
     x[:, 7] *= 4  # the labels are those of the lowest rows
@@ -100,6 +102,11 @@ def test_parts_of_the_classes_far_from_all_labels_are_no_unknown_kind(seed: int)
         arguments = {"classes": 3, "count": count, "generator": generator(seed), "note": notes.append}
         assert (find_unknown(x, visible, **arguments) is not None) == expected
     (note,) = notes
+    monkeypatch.setattr(
+        module, "MAX_COLUMNS", module.FOLDS
+    )  # as with very many classes: they are not compared
+    assert find_unknown(x, visible, classes=3, count=None, generator=generator(seed)) is not None
+    monkeypatch.undo()
     assert "far from all labels but resemble the classes" in note
     with_others = torch.cat([x, 3 * torch.eye(8)[5] + torch.randn(200, 8, generator=generator(seed + 9))])
     chosen = torch.cat([200 * k + torch.arange(15) for k in range(3)])
