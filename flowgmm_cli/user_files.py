@@ -1,9 +1,9 @@
-"""Files that the user named for output: an error there is a mistake of the command line."""
+"""Files that the user named for output, and results beside a run that is read-only."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,3 +35,14 @@ def explain_write_errors(path: Path) -> Iterator[None]:
         raise UsageError(
             f"{path} cannot be written: {error.strerror or error}", hint="name a file in another folder"
         ) from error
+
+
+@contextmanager
+def allow_read_only(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
+    """Call `warn` if a result cannot be written because the run in `folder` is read-only."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        warn(f"the result is not kept in {folder}, which is read-only ({error.strerror})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,6 +22,7 @@ from flowgmm_cli.cli.validation import (
 )
 from flowgmm_cli.errors import DataError, UsageError
 from flowgmm_cli.files import write_bytes, write_json
+from flowgmm_cli.user_files import allow_read_only
 
 if TYPE_CHECKING:
     from flowgmm_cli.api import Column
@@ -175,7 +177,7 @@ def _check_flags(in_data: str | None, out_data: str | None, figures: Mapping[str
     for flag, data in (("--in", in_data), ("--out", out_data)):
         if data is None or data == "-" or data.lstrip().startswith("{"):
             continue
-        if not Path(data).expanduser().exists():
+        if not Path(data).expanduser().exists() and not glob.glob(data):  # noqa: PTH207 - also absolute patterns
             details = _MEANING if flag == "--out" else ["--in   in-distribution rows to read"]
             reason = f"{flag} {data}: there is no such file or folder to read"
             raise DataError(reason, details=details, hint=_EXAMPLE)
@@ -192,7 +194,8 @@ def _check_flags(in_data: str | None, out_data: str | None, figures: Mapping[str
 def _save_result(run: Path, result: OODResult, in_data: str | None, out_data: str, plot: Path | None) -> None:
     """Write the result into the folder `ood` of the run, in a file named after the rows, and `--plot`."""
     against = f"-against-{file_stem(in_data)}" if in_data else ""
-    write_json(run / "ood" / f"{file_stem(out_data)}{against}.json", result.to_file())
+    with allow_read_only(run, output.warn):
+        write_json(run / "ood" / f"{file_stem(out_data)}{against}.json", result.to_file())
     if plot is None:
         return
     from flowgmm_cli.report.figures import png

@@ -25,6 +25,7 @@ from flowgmm_cli.evaluation.result_warnings import evaluation_warnings
 from flowgmm_cli.evaluation.unknown_rows import UnknownRows
 from flowgmm_cli.files import MALFORMED, file_digest, load_json, read_json, read_npz, write_bytes, write_json
 from flowgmm_cli.runs import Run
+from flowgmm_cli.user_files import allow_read_only
 
 CROSS_FITTED = "cross_fitted"
 """Split of an evaluation of cross-fitted rows."""
@@ -179,8 +180,8 @@ def save_evaluation(
 ) -> Evaluation:
     """Write `eval/<split>.json`; baselines of an earlier evaluation of the same model and rows are kept.
 
-    `fingerprint` is that of the rows. Baselines of other rows or of another model are dropped, and `warn` is
-    called.
+    `fingerprint` is that of the rows. `warn` is called if baselines are dropped, as those of other rows or of
+    another model are, and if the run is read-only.
     """
     basis = {"data": fingerprint, "model": file_digest(run.path / "model.safetensors")}
     evaluation = replace(evaluation, basis=basis)
@@ -193,7 +194,8 @@ def save_evaluation(
             changed = "data" if earlier.basis.get("data") != fingerprint else "model"
             warn(f"the {changed} has changed since the baselines were fitted, so their results are dropped")
     found = [warning.to_dict() for warning in evaluation_warnings(evaluation)]
-    write_json(path, {**evaluation.to_dict(str(run.path)), "warnings": found})
+    with allow_read_only(run.path, warn):
+        write_json(path, {**evaluation.to_dict(str(run.path)), "warnings": found})
     return evaluation
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import shutil
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from own_files import SHORT, Outcome, change, copy_table, numbers, read_json, save
 
+from flowgmm_cli import files
 from flowgmm_cli.__main__ import main
 from flowgmm_cli.baselines.specs import SPECS as BASELINES
 from flowgmm_cli.cli.eval import _print_classes
@@ -268,3 +270,15 @@ def test_of_many_classes_the_largest_are_listed(classes: int, capsys: pytest.Cap
     else:
         assert names[:2] == ["40", "0"]
         assert "the 40 of 41 with the most rows are listed" in captured.err
+
+
+def test_a_read_only_run_is_evaluated(flowgmm: Any, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> Path:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    Path("far.csv").write_text("x1,x2\n" + "5,-5\n" * 9, encoding="utf-8")
+    monkeypatch.setattr(files, "temporary_path", refuse)
+    for words, schema in ((("eval",), "eval"), (("ood", "--out", "f*r.csv"), "ood")):
+        outcome = flowgmm(*words, "--json")
+        assert outcome.json["schema"] == f"flowgmm/{schema}/1"
+        assert f"the result is not kept in {run}, which is read-only" in outcome.err
