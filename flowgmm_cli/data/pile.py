@@ -10,12 +10,13 @@ from typing import cast
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
-from flowgmm_cli.data.array_types import FloatArray
+from flowgmm_cli.data.array_types import FloatArray, Strings
 from flowgmm_cli.data.column_analysis import text_columns
 from flowgmm_cli.data.labels import encode_labels
 from flowgmm_cli.data.prepare import fit_with_features
 from flowgmm_cli.data.preprocessor import has_no_text
 from flowgmm_cli.data.readers.base import note_once, translate_errors
+from flowgmm_cli.data.sources.columns import strings
 from flowgmm_cli.data.sources.csv import CsvSource
 from flowgmm_cli.data.sources.tables import read_table
 from flowgmm_cli.data.specs import CsvConfig
@@ -96,12 +97,19 @@ def _load_table(
     words = [f"data.path={quote_yaml(path)}", f"data.label={quote_yaml(column)}"]
     if texts:
         words.append(f"data.text=[{', '.join(map(quote_yaml, texts))}]")
+    if "id" in table.names and "id" not in (label, text) and _are_names(strings(table.data["id"])):
+        words.append("data.id=id")
     recipe = load_recipe("text" if texts else "csv", words)
     cells = table.label_strings(column) if label else np.full(table.data.num_rows, None)
     names, codes = encode_labels({"train": cells}, where=f"{path}: column `{column}`", note=context.note)
     return recipe, CsvSource(cast(CsvConfig, recipe.data.config), context).convert(
         table, names, codes["train"]
     )
+
+
+def _are_names(cells: Strings) -> bool:
+    """Return True if each cell names a row of its own."""
+    return None not in cells and len(set(cells)) == len(cells)
 
 
 def _load_images(folder: Path, path: str, context: DataContext) -> tuple[Recipe, SourceData]:

@@ -49,6 +49,25 @@ def test_texts_are_recognised(flowgmm: Any) -> None:
     assert {int(row["id"].split(":")[1]) % 3 for row in outcome.json["rows"]} == {0, 1, 2}
 
 
+def test_a_column_of_ids_and_files_of_a_folder_name_the_rows(flowgmm: Any) -> None:
+    save("rows.csv", [["id", "x", "y"], *[[f"r{row}", str(row * 7 % 31), str(row % 9)] for row in range(40)]])
+    assert all(
+        row["id"][0] == "r" for row in flowgmm("suggest", "rows.csv", "-n", "3", "--json").json["rows"]
+    )
+    for row in range(30):
+        Path("texts").mkdir(exist_ok=True)
+        Path(f"texts/{row}.txt").write_text(
+            f"the {['goal', 'price', 'phone'][row % 3]} of row {row} was late"
+        )
+    flowgmm("suggest", "texts", "-n", "3", "--save", "to_label.csv")
+    assert all(row["id"].endswith(".txt") for row in read_rows("to_label.csv"))
+    text = Path("to_label.csv").read_text().replace(",,,typical", ",sport,,typical")
+    Path("to_label.csv").write_text(text)
+    flowgmm("labels", "import", "to_label.csv", "--data", "texts", "--save", "labelled.csv")
+    labelled = {row["id"] for row in read_rows("labelled.csv") if row["label"]}
+    assert labelled == {row["id"] for row in read_rows("to_label.csv")}
+
+
 def test_rows_of_a_run_as_tasks(flowgmm: Any, run: Path) -> None:
     outcome = flowgmm("suggest", str(run), "-n", "4", "--save", "tasks.json")
     assert outcome.err.rstrip().endswith(f"then: flowgmm labels import EXPORT.json --run {run}")
