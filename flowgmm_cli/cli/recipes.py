@@ -11,6 +11,7 @@ import typer
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.validation import check_absent
 from flowgmm_cli.errors import FlowgmmError, UsageError
+from flowgmm_cli.files import write_json, write_text
 from flowgmm_cli.messages import quote
 from flowgmm_cli.user_files import explain_write_errors
 
@@ -103,7 +104,7 @@ def copy(
         check_absent(file, "name another file, or replace it with --force", force=force)
     for file, data in {file: read_text(original) for file, original in copies.items()}.items():
         with explain_write_errors(file):
-            file.write_text(data, encoding="utf-8")
+            write_text(file, data)
         output.print_exact(str(file))
     train = f"flowgmm train {quote(target)}"
     if missing := missing_keys(str(target)):
@@ -162,8 +163,6 @@ def check(
 @app.command(cls=options.Command)
 def schema(save: Annotated[Path | None, options.option("--save", "Write it to this file.")] = None) -> None:
     """Print the JSON Schema of recipes, installed plugins included, for an editor."""
-    import json
-
     from flowgmm_cli.plugins.registry import registry
     from flowgmm_cli.recipe.json_schema import recipe_schema
 
@@ -172,7 +171,7 @@ def schema(save: Annotated[Path | None, options.option("--save", "Write it to th
         output.print_json(value)
         return
     with explain_write_errors(save):
-        save.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(save, value)
     output.print_exact(str(save))
     output.note(f"first line of a recipe:  # yaml-language-server: $schema={save}")
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -94,8 +96,23 @@ def test_copy_into_a_folder_and_nowhere(flowgmm: Any, good: Path) -> None:
     assert flowgmm("recipes", "copy", "moons.yaml", "sub").out == f"{Path('sub', 'moons.yaml')}\n"
     err = flowgmm("recipes", "copy", "moons.yaml", "sub/a b;c.yaml").err
     assert err.endswith("next: flowgmm train 'sub/a b;c.yaml'\n")
-    outcome = flowgmm("recipes", "copy", "moons.yaml", "missing/x.yaml", code=2)
-    assert "cannot be written" in outcome.err
+    outcome = flowgmm("recipes", "copy", "moons.yaml", "moons.yaml/x.yaml", code=2)
+    assert "cannot be written: moons.yaml is not a folder" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "words", [["copy", "moons.yaml", "x.json", "--force"], ["schema", "--save", "x.json"]]
+)
+def test_a_full_disk_leaves_the_old_file(
+    flowgmm: Any, good: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    def fill(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    Path("x.json").write_text("old", encoding="utf-8")
+    monkeypatch.setattr(os, "fsync", fill)
+    assert "the disk is full" in flowgmm("recipes", *words, code=1).err
+    assert Path("x.json").read_text(encoding="utf-8") == "old"
 
 
 def test_a_copy_that_has_gaps_names_them(flowgmm: Any, good: Path) -> None:
@@ -139,7 +156,7 @@ def test_the_schema_is_json_and_can_be_saved(flowgmm: Any, good: Path) -> None:
     assert set(value["properties"]) >= {"version", "data", "flow", "train", "run"}
     assert flowgmm("recipes", "schema", "--save", "s.json").out == "s.json\n"
     assert read_json(Path("s.json")) == value
-    flowgmm("recipes", "schema", "--save", "missing/s.json", code=2)
+    flowgmm("recipes", "schema", "--save", "s.json/s.json", code=2)
 
 
 @pytest.mark.parametrize("name", ["csv", "text"])
