@@ -258,7 +258,7 @@ def _dry_run(recipe: Recipe, start: Run | None, *, as_json: bool) -> None:
 
 def _print_result(run: Run, result: TrainResult, recipe: Recipe, *, as_json: bool) -> None:
     from flowgmm_cli.evaluation.unknown_rows import UnknownRows
-    from flowgmm_cli.experiments.outputs import find_forecasts
+    from flowgmm_cli.experiments.experiment import find_forecasts
 
     warnings, forecasts = print_warnings(result.warnings), find_forecasts(recipe)
     if as_json:

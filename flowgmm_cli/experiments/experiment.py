@@ -23,6 +23,7 @@ from flowgmm_cli.experiments.results import FLOWGMM, Result
 from flowgmm_cli.files import read_json, write_json
 from flowgmm_cli.messages import quote
 from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.report.text import read_forecasts
 from flowgmm_cli.runs import Run, create_run, open_run
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 
@@ -236,6 +237,13 @@ def _sort_groups(groups: Mapping[str, Mapping[str, SettingValue]]) -> list[str]:
         return [value for value in groups[name].values() if isinstance(value, int)]
 
     return sorted(groups, key=numbers)
+
+
+def find_forecasts(recipe: Recipe) -> list[str]:
+    """Read the forecasts of the recipe's curve in the working folder, a line each; none without a curve."""
+    folder, words = Path("curves", recipe.name), recipe.origin.overrides
+    curve = Experiment(folder, kind="curve", recipe=recipe, keys=["labels"], overrides=words)
+    return read_forecasts(folder) if curve.is_of_same_settings() else []
 
 
 def _is_done(run: Run) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from flowgmm_cli.experiments.forecast import fit_forecast
 from flowgmm_cli.experiments.results import FLOWGMM, Result, group_results, to_csv
 from flowgmm_cli.files import write_bytes, write_json, write_text
 from flowgmm_cli.formatting import method_name, pluralise
-from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.report.figures import (
     ACCENT,
     FAINT,
@@ -26,7 +24,7 @@ from flowgmm_cli.report.figures import (
     new_axes,
     png,
 )
-from flowgmm_cli.report.text import read_forecasts, shorten
+from flowgmm_cli.report.text import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -174,13 +172,6 @@ def write_curve(experiment: Experiment, results: Sequence[Result]) -> dict[str, 
     labels = sorted({int(result.settings["labels"]) for result in results})
     values = {"labels": labels, "points": points, "forecast": forecasts}
     return _write(experiment, "curve", results, values, figure)
-
-
-def find_forecasts(recipe: Recipe) -> list[str]:
-    """Read the forecasts of the recipe's curve in the working folder, a line each; none without a curve."""
-    folder, words = Path("curves", recipe.name), recipe.origin.overrides
-    curve = Experiment(folder, kind="curve", recipe=recipe, keys=["labels"], overrides=words)
-    return read_forecasts(folder) if curve.is_of_same_settings() else []
 
 
 def write_sweep(experiment: Experiment, results: Sequence[Result]) -> dict[str, Any]:
