@@ -3,12 +3,10 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowgmm_cli.mixture import clusters
 from flowgmm_cli.mixture.clusters import component_responsibilities, fit_kmeans, match_clusters
 from flowgmm_cli.mixture.init import means_from_responsibilities
 
@@ -59,11 +57,10 @@ def test_components_without_rows_start_near_their_class_mean_and_apart() -> None
     assert start.component_weights.min() == 1
 
 
-def test_kmeans_of_very_many_rows_is_fitted_to_a_reproducible_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kmeans_of_very_many_rows_is_fitted_to_a_reproducible_sample() -> None:
     x = torch.randn(6000, 2, generator=seeded()).numpy()
     x[::2] += 20
-    monkeypatch.setattr(clusters, "KMEANS_OPERATIONS", 1.0)
-    model, again = fit_kmeans(x, 2, seeded()), fit_kmeans(x, 2, seeded())
+    model, again = (fit_kmeans(x, 2, seeded(), operations=1.0) for _ in range(2))
     assert len(model.labels_) == 2000
     assert (model.cluster_centers_ == again.cluster_centers_).all()
     assert sorted(model.cluster_centers_.mean(1).round().tolist()) == [0, 20]
