@@ -87,16 +87,14 @@ class Guide:
             self.methods = {name: build_method(name, self.classes, self.seed) for name in METHODS}
             for method in self.methods.values():
                 method.fit(x, labels)
-        parts = [x] if self.held_out is None else [x, load_tensor(self.held_out.x).numpy()]
+        rows = x if self.held_out is None else np.concatenate([x, load_tensor(self.held_out.x).numpy()])
         hidden = np.flatnonzero((labels >= 0) & (visible < 0))
         log_probabilities, held_out = [], []
         for method in self.methods.values():
             settings = method.settings_without(hidden)
             held_out.append(method.data.true_probabilities(hidden))
             method.fit(x, visible, settings)
-            log_probabilities.append(
-                np.log(np.maximum(method.predict_proba(np.concatenate(parts)), _SMALLEST))
-            )
+            log_probabilities.append(np.log(np.maximum(method.predict_proba(rows), _SMALLEST)))
         weights = stack_weights(np.array(held_out))
         if not len(hidden):
             shares = zip(weights, self.methods, strict=True)

@@ -36,8 +36,8 @@ class Guarantee:
     @property
     def columns(self) -> list[str]:
         """Names of the columns that it adds."""
-        sets = [] if self.thresholds is None else ["classes", "n_classes"]
-        return sets if self.min_confidence is None else [*sets, "abstained"]
+        columns = [] if self.thresholds is None else ["classes", "n_classes"]
+        return columns if self.min_confidence is None else [*columns, "abstained"]
 
     def apply(self, scores: Scores) -> Scores:
         """Return scores with the sets and without the doubtful predictions."""

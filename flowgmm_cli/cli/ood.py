@@ -177,7 +177,7 @@ def _check_flags(in_data: str | None, out_data: str | None, figures: Mapping[str
     for flag, data in (("--in", in_data), ("--out", out_data)):
         if data is None or data == "-" or data.lstrip().startswith("{"):
             continue
-        if not Path(data).expanduser().exists() and not glob.glob(data):  # noqa: PTH207 - also absolute patterns
+        if not Path(data).expanduser().exists() and not glob.has_magic(data):
             details = _MEANING if flag == "--out" else ["--in   in-distribution rows to read"]
             reason = f"{flag} {data}: there is no such file or folder to read"
             raise DataError(reason, details=details, hint=_EXAMPLE)

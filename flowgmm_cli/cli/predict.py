@@ -163,8 +163,8 @@ class _Reasons:
         """Return the columns of predicted rows with those of their reasons."""
         explanation = self._explainer.explain(rows, scores.scorable)
         self.rows.extend(explanation.to_dicts()[: _LISTED - len(self.rows)])
-        found = explanation.to_lists() if self._nested else explanation.table()
-        return {**columns, **found, "id": columns["id"]}
+        reasons = explanation.to_lists() if self._nested else explanation.table()
+        return {**columns, **reasons, "id": columns["id"]}
 
 
 def _own_columns(trained: TrainedModel) -> list[str]:

@@ -268,7 +268,7 @@ class ImagesProfile:
 def holds_images(folder: Path) -> bool:
     """Return True for a folder of images without tables, but for tables of their labels."""
     listing = list_files(folder)
-    return bool(listing.images) and not listing.others.keys() & {".csv", ".parquet", ".jsonl", ".tsv"}
+    return bool(listing.files) and not listing.others.keys() & {".csv", ".parquet", ".jsonl", ".tsv"}
 
 
 def profile_images(folder: Path, note: Callable[[str], None]) -> ImagesProfile:
@@ -279,9 +279,9 @@ def profile_images(folder: Path, note: Callable[[str], None]) -> ImagesProfile:
     splits = ImageFolder(folder.resolve(), listing, ImagesConfig(path=str(folder)), note).read()
     labels = [label for split in splits.values() for label in split.labels.tolist() if label is not None]
     sizes = []
-    for place in np.unique(np.linspace(0, len(listing.images) - 1, _MAX_OPENED).astype(int)).tolist():
+    for place in np.unique(np.linspace(0, len(listing.files) - 1, _MAX_OPENED).astype(int)).tolist():
         try:
-            with Image.open(folder / listing.images[place]) as image:
+            with Image.open(folder / listing.files[place]) as image:
                 sizes.append((image.height, image.width))
         except OSError:  # training names damaged files
             continue

@@ -41,18 +41,20 @@ class Listing:
     Paths are relative to the folder, with `/`, in natural order.
     """
 
-    images: list[str]
+    files: list[str]  # with the suffixes asked for
     others: Counter[str]  # number of other files by suffix
     folders: list[str]  # all subfolders
     tables: list[str]  # files named as `LABEL_TABLES`
 
 
-def list_files(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> Listing:
-    """List the files below a folder; links to folders are followed, each folder once.
+def top_folder(path: str) -> str:
+    """Return the first folder of a path, '' for a file that is in no folder."""
+    return path.partition("/")[0] if "/" in path else ""
 
-    `images` are those with the suffixes.
-    """
-    images, folders, tables = [], [], []
+
+def list_files(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> Listing:
+    """List the files below a folder; links to folders are followed, each folder once."""
+    matching, folders, tables = [], [], []
     others: Counter[str] = Counter()
     visited = set()
     for parent, subfolders, files in os.walk(folder, followlinks=True, onerror=_raise_unlisted):
@@ -69,12 +71,12 @@ def list_files(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> Listing:
             if name.startswith("."):
                 continue
             if Path(name).suffix.lower() in suffixes:
-                images.append(path)
+                matching.append(path)
             elif name in LABEL_TABLES:
                 tables.append(path)
             else:
                 others[Path(name).suffix.lower()] += 1
-    return Listing(sort_naturally(images), others, sort_naturally(folders), sort_naturally(tables))
+    return Listing(sort_naturally(matching), others, sort_naturally(folders), sort_naturally(tables))
 
 
 def _raise_unlisted(error: OSError) -> None:

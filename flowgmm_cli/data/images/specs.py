@@ -9,6 +9,10 @@ from pydantic import model_validator
 from flowgmm_cli.api import Component, DataConfig, Field, ViewsConfig, component_field
 from flowgmm_cli.data.images.format import Channels, Resize
 
+SPLIT_FOLDERS = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
+"""Names of folders of splits, with the split of each."""
+UNLABELLED_FOLDERS = ("unlabelled", "unlabeled")
+"""Names of folders of files without a label."""
 _Pixels = Annotated[int, Field(ge=1, le=65_536)]
 
 
@@ -115,7 +119,7 @@ class ImagesConfig(DataConfig):
     @property
     def unlabelled_names(self) -> tuple[str, ...]:
         """`unlabelled`, of the default also the American spelling."""
-        return ("unlabelled", "unlabeled") if self.unlabelled == "unlabelled" else (self.unlabelled,)
+        return UNLABELLED_FOLDERS if self.unlabelled == "unlabelled" else (self.unlabelled,)
 
     @property
     def damage_policy(self) -> Literal["fail", "keep"] | None:

@@ -94,11 +94,9 @@ class TableChunks(RowReader):
                 f"{math.prod(column.shape):,} numbers",
                 hint="write it as lists of numbers",
             )
-        decode = ImageDecoder(
-            image_format, self._schema, lambda text: self._options.note(f"{self.name}: {text}")
-        )
+        decode = ImageDecoder(image_format, self._schema, self._note)
         if scale := decode.describe_vectors():
-            self._options.note(f"{self.name}: {scale}")
+            self._note(scale)
         return decode(EncodedImages(self.name, [""] * len(cells), list(cells)))
 
     def _note(self, text: str) -> None:

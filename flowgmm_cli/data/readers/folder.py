@@ -10,6 +10,7 @@ import numpy as np
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.data.array_types import Ints
 from flowgmm_cli.data.images.encoded_images import SUFFIXES, EncodedImages, list_files
+from flowgmm_cli.data.images.specs import UNLABELLED_FOLDERS
 from flowgmm_cli.data.readers.base import Chunk, ReadOptions, RowReader, within
 from flowgmm_cli.data.readers.chunks import LabelEncoder
 from flowgmm_cli.data.readers.image_cells import ImageDecoder, find_image_format
@@ -46,7 +47,7 @@ class FolderReader(RowReader):
                 hint="name a file with these columns",
             )
         self._listing = list_texts(folder) if is_text else list_files(folder)
-        self._files = self._listing.images
+        self._files = self._listing.files
         if not self._files:
             raise self._no_files(_TEXT_SUFFIXES if is_text else SUFFIXES)
         self.total = len(self._files)
@@ -105,7 +106,7 @@ class FolderReader(RowReader):
             table = read_labels(self._folder / path, files, root, note=self._options.note, label=column)
             if table is not None:
                 labels |= {file: table[0].get(file) for file in files}
-        none = {*self._schema.unlabelled, "unlabelled", "unlabeled"}
+        none = {*self._schema.unlabelled, *UNLABELLED_FOLDERS}
         return LabelEncoder({**dict.fromkeys(none, -1), **index})(np.array([*labels.values()], dtype=object))
 
 
@@ -113,4 +114,4 @@ def holds_images(folder: Path, schema: InputSchema) -> bool:
     """Return True if a model reads images, and a folder holds some, or the model reads nothing else."""
     if find_image_format(schema) is None:
         return False
-    return schema.columns[0].kind == "image" or bool(list_files(folder).images)
+    return schema.columns[0].kind == "image" or bool(list_files(folder).files)

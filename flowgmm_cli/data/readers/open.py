@@ -39,7 +39,6 @@ _FORMAT_OF_SUFFIX = {
     ".ipc": "arrow",
 }
 _TABLE_SUFFIXES = tuple(suffix for suffix, format in _FORMAT_OF_SUFFIX.items() if format in _TABLE_FORMATS)
-_IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _SPREADSHEETS = (".xlsx", ".xls", ".ods")
 
 
@@ -166,9 +165,9 @@ def open_table(
         from flowgmm_cli.data.images.encoded_images import list_files
         from flowgmm_cli.data.readers.text_folder import TextFolderReader, list_texts
 
-        if place.is_dir() and list_files(place).images:
+        if place.is_dir() and list_files(place).files:
             hint = f"it holds images: flowgmm train images {quote(f'data.path={path}')}"
-        elif place.is_dir() and (texts := list_texts(place)).images:
+        elif place.is_dir() and (texts := list_texts(place)).files:
             return TextFolderReader(place, texts, name=path, encoding=settings.encoding, note=note)
         raise DataError(error, hint=hint)
     readers = [open_file(name) for name in sort_naturally([str(file) for file in files])]
@@ -181,7 +180,7 @@ def holds_texts(folder: Path) -> bool:
     """Return True for a folder of text files in folders, without tables."""
     from flowgmm_cli.data.readers.text_folder import list_texts
 
-    return not _list_tables(folder) and any("/" in name for name in list_texts(folder).images)
+    return not _list_tables(folder) and any("/" in name for name in list_texts(folder).files)
 
 
 def _list_tables(folder: Path) -> list[Path]:
@@ -205,11 +204,13 @@ def _find_format(source: ByteSource, format: str | None, formats: tuple[str, ...
     if format is None and source.path is not None:
         format = _FORMAT_OF_SUFFIX.get(source.suffix) or find_array_format(source.path)
     if format is None or format not in formats:
+        from flowgmm_cli.data.images.encoded_images import SUFFIXES
+
         what = f"files of type `{source.suffix}`" if source.suffix else "files without a suffix"
         hint = f"known types: {', '.join(_TABLE_SUFFIXES)}"
         if source.suffix in _SPREADSHEETS:
             hint = "save the sheet as csv"
-        elif source.path is not None and source.suffix in _IMAGES:
+        elif source.path is not None and source.suffix in SUFFIXES:
             hint = f"images are read from a folder: --data {quote(source.path.parent)}"
         elif format in ("npz", "npy", "idx"):
             hint = "arrays are read by the data sources `arrays` and `images`"

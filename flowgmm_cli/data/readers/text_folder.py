@@ -11,24 +11,24 @@ import numpy as np
 import pyarrow as pa
 
 from flowgmm_cli.api import iterate_batches
-from flowgmm_cli.data.images.encoded_images import Listing, list_files
+from flowgmm_cli.data.images.encoded_images import Listing, list_files, top_folder
+from flowgmm_cli.data.images.specs import SPLIT_FOLDERS, UNLABELLED_FOLDERS
 from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, MAX_RECORD, NOT_UTF8, ByteSource, FileStamp
 from flowgmm_cli.data.readers.row_errors import RowError
 from flowgmm_cli.data.readers.table import Table, TableReader
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.messages import join_some, quote
 
-_UNLABELLED = ("unlabelled", "unlabeled", "unsup")
-_SPLITS = ("train", "test", "val", "valid", "validation")
+_UNLABELLED = (*UNLABELLED_FOLDERS, "unsup")
 
 
 def list_texts(folder: Path) -> Listing:
     """List the text files below a folder: those in .txt, else those in its folders without a suffix."""
     listing = list_files(folder, (".txt",))
-    if listing.images:
+    if listing.files:
         return listing
     listing = list_files(folder, ("",))
-    listing.images[:] = [name for name in listing.images if "/" in name]
+    listing.files[:] = [name for name in listing.files if "/" in name]
     return listing
 
 
@@ -68,15 +68,15 @@ class TextFolderReader(TableReader):
     ) -> None:
         self.name = name
         self._folder, self._encoding = folder, encoding
-        inside = [file for file in listing.images if "/" in file]
-        if inside and (loose := [file for file in listing.images if "/" not in file]):
+        inside = [file for file in listing.files if "/" in file]
+        if inside and (loose := [file for file in listing.files if "/" not in file]):
             note(f"{name}: files in no class folder are left out: {join_some(loose, len(loose), 5)}")
-        self._files = inside or listing.images
+        self._files = inside or listing.files
         self.names = ["id", "text", *(["label"] if inside else [])]
         self.rows = len(self._files)
         self.files = [FileStamp.of(folder / file) for file in self._files]
-        classes = Counter(_top(file) for file in inside)
-        splits = [top for top in classes if top.lower() in _SPLITS]
+        classes = Counter(top_folder(file) for file in inside)
+        splits = [top for top in classes if top.lower() in SPLIT_FOLDERS]
         if any(top.lower() == "train" for top in splits) and classes.keys() <= {*splits, *_UNLABELLED}:
             test = next((top for top in splits if top.lower() == "test"), splits[-1])
             raise DataError(
@@ -88,7 +88,7 @@ class TextFolderReader(TableReader):
         for part in iterate_batches(len(self._files), size):
             files = self._files[part]
             texts, errors = read_texts(self._folder, files, self._encoding) if "text" in columns else ([], {})
-            labels = [None if (top := _top(file)) in _UNLABELLED else top for file in files]
+            labels = [None if (top := top_folder(file)) in _UNLABELLED else top for file in files]
             cells = {"id": files, "text": texts, "label": labels}
             table = pa.table({name: pa.array(cells[name], pa.string()) for name in columns})
             numbers = np.arange(part.start, part.start + len(files)) + 1
@@ -102,7 +102,3 @@ class TextFolderReader(TableReader):
 
     def _find_file(self, start: int, position: int) -> tuple[str, str]:
         return self.name, self._files[start + position]
-
-
-def _top(file: str) -> str:
-    return file.partition("/")[0]

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from flowgmm_cli.data.array_types import Array, Strings
-from flowgmm_cli.data.images.encoded_images import LABEL_TABLES, EncodedImages, Listing
-from flowgmm_cli.data.images.specs import ImagesConfig
+from flowgmm_cli.data.images.encoded_images import LABEL_TABLES, EncodedImages, Listing, top_folder
+from flowgmm_cli.data.images.specs import SPLIT_FOLDERS, ImagesConfig
 from flowgmm_cli.data.readers.open import open_table
 from flowgmm_cli.data.readers.row_errors import FaultyRows, OnError, RowError
 from flowgmm_cli.data.readers.table import load_table
@@ -24,7 +24,6 @@ Note = Callable[[str], None]
 ByImage = Mapping[str, str | None]
 """Cells of a column of a table of labels, by image; None where the cell is empty."""
 
-_SPLITS = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 _TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 _FILE_COLUMNS = ("file", "file_name")
 _MAX_LISTED = 8
@@ -48,7 +47,7 @@ class ImageFolder:
     """A folder of images whose layout is inferred from its subfolders and tables."""
 
     def __init__(self, folder: Path, listing: Listing, config: ImagesConfig, note: Note) -> None:
-        if not listing.images:
+        if not listing.files:
             entries = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
             more = ", ..." if len(entries) > _MAX_LISTED else ""
             raise DataError(
@@ -65,7 +64,7 @@ class ImageFolder:
 
     def read(self) -> dict[str, ImageSplit]:
         """Read the images of each split; an `unlabelled` folder beside the splits belongs to training."""
-        images, where = self._listing.images, self._config.path
+        images, where = self._listing.files, self._config.path
         others = [
             f"{count:,} {suffix or 'without a suffix'}"
             for suffix, count in sorted(self._listing.others.items())
@@ -78,16 +77,18 @@ class ImageFolder:
         tables = {root: self._read_table(root, path, paths) for root, path in paths.items()}
         splits = {}
         for split, root in roots.items():
-            names = [name for name in images if not root or _top(name) == root]
+            names = [name for name in images if not root or top_folder(name) == root]
             table = tables.get(root) or tables.get("")
             labels, columns = table or (self._class_folders(root, names), {})
             if root and split == "train":
-                names += [name for name in images if _top(name) in self._unlabelled - set(roots.values())]
+                unlabelled = self._unlabelled - set(roots.values())
+                names += [name for name in images if top_folder(name) in unlabelled]
             extras = {"path": np.array(names, dtype=object)}
             extras |= {name: _look_up(names, cells) for name, cells in columns.items()}
             encoded = EncodedImages.in_folder(self._folder, names)
             splits[split] = ImageSplit(encoded, _look_up(names, labels), extras["path"], extras)
-        unused = sorted({_top(name) or name for name in images} - set(roots.values()) - self._unlabelled)
+        tops = {top_folder(name) or name for name in images}
+        unused = sorted(tops - set(roots.values()) - self._unlabelled)
         if unused and "" not in roots.values():
             listed = ", ".join(unused[:_MAX_LISTED])
             self._note(f"{where}: beside {', '.join(roots.values())}, left out: {listed}")
@@ -96,7 +97,7 @@ class ImageFolder:
     def _find_tables(self) -> dict[str, Path]:
         """Return the tables of labels of the folder, '', and of folders of splits, by folder."""
         given = self._config.labels_file
-        folders = ["", *(name for name in self._listing.folders if name.lower() in _SPLITS)]
+        folders = ["", *(name for name in self._listing.folders if name.lower() in SPLIT_FOLDERS)]
         if given is None:
             return {root: self._folder / file for root, file in find_tables(self._listing, folders).items()}
         paths = {root: self._folder / root / given for root in folders}
@@ -119,12 +120,12 @@ class ImageFolder:
         Folders with the names of splits are splits if that of the training images has class folders or a
         table of labels, or if there are no other folders.
         """
-        tops = {_top(name) for name in self._listing.images} - {""}
-        named = {name for name in tops if name.lower() in _SPLITS}
-        labelled = {_top(name) for name in self._listing.images if name.count("/") > 1} | with_table
+        tops = {top_folder(name) for name in self._listing.files} - {""}
+        named = {name for name in tops if name.lower() in SPLIT_FOLDERS}
+        labelled = {top_folder(name) for name in self._listing.files if name.count("/") > 1} | with_table
         alone = tops <= named | self._unlabelled
         for folders in (named & labelled, named if alone else set()):
-            roots = {_SPLITS[name.lower()]: name for name in sorted(folders, reverse=True)}
+            roots = {SPLIT_FOLDERS[name.lower()]: name for name in sorted(folders, reverse=True)}
             if "train" in roots and not labelled:
                 raise DataError(
                     f"{self._config.path}: no image has a label, since {' and '.join(sorted(named))} are "
@@ -140,10 +141,11 @@ class ImageFolder:
         self, root: str, path: Path, tables: Iterable[str]
     ) -> tuple[ByImage, dict[str, ByImage]] | None:
         """Read the table of labels of a folder; None if it has no labels, as `metadata.csv` may."""
-        config, images = self._config, self._listing.images
+        config, images = self._config, self._listing.files
+        tops = {name: top_folder(name) for name in images}
         return read_labels(
             path,
-            [name for name in images if _top(name) == root or (not root and _top(name) not in tables)],
+            [name for name, top in tops.items() if top == root or (not root and top not in tables)],
             root,
             note=self._note,
             label=config.label,
@@ -156,7 +158,7 @@ class ImageFolder:
     def _class_folders(self, root: str, images: Sequence[str]) -> ByImage:
         """Return image -> class, the folder below the root."""
         prefix = f"{root}/" if root else ""
-        tops = {name: _top(name.removeprefix(prefix)) for name in images}
+        tops = {name: top_folder(name.removeprefix(prefix)) for name in images}
         what = f"{self._config.path}/{root}" if root else self._config.path
         loose = sum(not top for top in tops.values())
         if loose == len(tops):
@@ -172,11 +174,6 @@ class ImageFolder:
 
 def _look_up(names: Sequence[str], cells: ByImage) -> Strings:
     return np.array([cells.get(name) for name in names], dtype=object)
-
-
-def _top(name: str) -> str:
-    """Return the top folder of a path, '' for a file that is in no folder."""
-    return name.split("/")[0] if "/" in name else ""
 
 
 def find_tables(listing: Listing, folders: Iterable[str]) -> dict[str, str]:

@@ -101,7 +101,7 @@ class ImagesSource:
             if files := find_idx_files(local):
                 return read_array_images(files, config, note)
             listing = list_files(local)
-            if listing.images or not listing.others[".parquet"]:
+            if listing.files or not listing.others[".parquet"]:
                 return ImageFolder(local.resolve(), listing, config, note).read(), None
         elif local.suffix.lower() != ".parquet" and (local.exists() or not is_hub_id(path)):
             file = require_file(path)

@@ -23,7 +23,7 @@ def test_images_are_listed_in_natural_order_without_hidden_files(save):
     (folder / ".git/a.png").write_text("x")
     (folder / "empty").mkdir()
     listing = list_files(folder)
-    assert listing.images == ["A/x.jpeg", "b/9.PNG", "b/10.png", "b/c/1.gif", "top.bmp"]
+    assert listing.files == ["A/x.jpeg", "b/9.PNG", "b/10.png", "b/c/1.gif", "top.bmp"]
     assert dict(listing.others) == {".txt": 1, "": 1}
     assert listing.folders == ["A", "b", "b/c", "empty"]
 
@@ -35,7 +35,7 @@ def test_links_to_folders_are_followed_but_not_in_a_circle(save, tmp_path):
     (folder / "cat/1.png").rename(tmp_path / "other/2.png")
     (folder / "dog").symlink_to(tmp_path / "other")
     (folder / "cat/loop").symlink_to(folder)
-    assert list_files(folder).images == ["dog/2.png"]
+    assert list_files(folder).files == ["dog/2.png"]
 
 
 def test_a_folder_that_cannot_be_listed_is_named(save, monkeypatch):

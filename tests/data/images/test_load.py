@@ -27,7 +27,7 @@ NEVER, ON_DISK = config(cache="never", memory=0.0), config(memory=0.0)
 def pictures(save):
     for index, pixels in enumerate(PIXELS):
         folder = save(f"{index}.png", pixels).parent
-    return lambda: EncodedImages.in_folder(folder, list_files(folder).images)
+    return lambda: EncodedImages.in_folder(folder, list_files(folder).files)
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_changes_are_counted(save, context):
     folder = save("a.png", PIXELS[0]).parent
     save("b.png", np.dstack([PIXELS[0]] * 3) + np.arange(3, dtype=np.uint8))
     loaded = load_images(
-        EncodedImages.in_folder(folder, list_files(folder).images), config(channels="colour"), context
+        EncodedImages.in_folder(folder, list_files(folder).files), config(channels="colour"), context
     )
     assert loaded.pixels.shape == (2, 5, 4, 3)
     assert loaded.notes == ("1 of 2 images: grey is turned into colour",)
