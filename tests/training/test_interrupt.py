@@ -3,15 +3,27 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from flowgmm_cli.training.callbacks import Interrupt
 
 
+@contextmanager
+def set_handler(number: int, action: signal.Handlers) -> Iterator[None]:
+    before = signal.signal(number, action)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_noted_while_deferred_and_the_second_stops_at_once(number: int) -> None:
-    with Interrupt() as interrupt, interrupt.defer():
+    # a program that runs the tests may let them ignore the signal, as nohup does
+    with set_handler(number, signal.SIG_DFL), Interrupt() as interrupt, interrupt.defer():
         assert not interrupt.is_requested()
         os.kill(os.getpid(), number)
         assert interrupt.is_requested()
@@ -28,13 +40,9 @@ def test_outside_deferred_work_a_signal_stops_at_once() -> None:
 
 
 def test_under_nohup_a_closed_terminal_stops_nothing() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with Interrupt() as interrupt:
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert not interrupt.is_requested()
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    with set_handler(signal.SIGHUP, signal.SIG_IGN), Interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not interrupt.is_requested()
 
 
 def test_previous_handlers_come_back() -> None:
